@@ -1,0 +1,515 @@
+//! The attribute grammar: what an author can say about an example, in the info string or in a comment.
+//!
+//! Both places mean the same. In an info string, other tools' words (`title="…"`, `hl_lines="1"`) stand
+//! beside ours and are left alone, unless one is so near to a word of ours that it must be a slip; under
+//! our own prefix every unknown word is an error.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use pep440_rs::VersionSpecifiers;
+
+use crate::normalize::Rule;
+
+/// Everything that attributes can say. See the attribute table in the README.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attributes {
+    pub id: Option<String>,
+    pub raises: Option<String>,
+    pub exits: Option<i32>,
+    pub file: Option<String>,
+    pub stdin: Option<String>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub python: Option<VersionSpecifiers>,
+    pub requires: Vec<Need>,
+    pub artifacts: Vec<String>,
+    pub skip: Option<String>,
+    pub norun: Option<String>,
+    pub session: Option<String>,
+    pub fresh: bool,
+    pub timeout: Option<Duration>,
+    /// Bytes.
+    pub memory: Option<u64>,
+    pub normalize: Vec<Rule>,
+    pub unordered: bool,
+    pub hidden: bool,
+}
+
+/// Something an example cannot run without.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// A module that `import` finds.
+    Module(String),
+    /// A program on `PATH`.
+    Program(String),
+    /// The rights of the superuser.
+    Root,
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Need::Module(name) => write!(formatter, "the module `{name}`"),
+            Need::Program(name) => write!(formatter, "the program `{name}`"),
+            Need::Root => write!(formatter, "root"),
+        }
+    }
+}
+
+/// Where attributes were written: decides what an unknown word is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Behind the language of a fence, among other tools' words.
+    InfoString,
+    /// In a comment that begins with our name.
+    Directive,
+}
+
+const NAMES: &[&str] = &[
+    "id", "raises", "exits", "file", "stdin", "args", "env", "python", "requires", "artifact", "skip",
+    "norun", "session", "fresh", "timeout", "memory", "normalize", "unordered", "hidden",
+];
+
+/// Words of other tools for what an attribute of ours says.
+const ALIASES: &[(&str, Alias)] = &[
+    ("notest", Alias::Skip),
+    ("ignore", Alias::Skip),
+    ("no_run", Alias::NoRun),
+    ("noeval", Alias::NoRun),
+    ("should_panic", Alias::Raises),
+    ("continuation", Alias::Nothing),
+];
+
+#[derive(Clone, Copy)]
+enum Alias {
+    Skip,
+    NoRun,
+    Raises,
+    /// Examples of a page share their session anyway.
+    Nothing,
+}
+
+impl Attributes {
+    /// Reads the words of one place into these attributes; returns what is wrong with them.
+    pub fn read(&mut self, text: &str, place: Place) -> Vec<String> {
+        let (words, mut problems) = words(text);
+        let mut words = words.into_iter().peekable();
+        while let Some(word) = words.next() {
+            let Some(mut value) = word.value else {
+                self.read_flag(&word.name, place, &mut problems);
+                continue;
+            };
+            if word.name == "normalize" {
+                // `normalize=address,time`: the comma that separates attributes separates rules as well.
+                while let Some(rule) =
+                    words.next_if(|next| next.value.is_none() && Rule::parse(&next.name).is_ok())
+                {
+                    value.push(',');
+                    value.push_str(&rule.name);
+                }
+            }
+            if let Err(problem) = self.read_value(&word.name, &value, place) {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
+    fn read_flag(&mut self, name: &str, place: Place, problems: &mut Vec<String>) {
+        match name {
+            "fresh" => self.fresh = true,
+            "unordered" => self.unordered = true,
+            "hidden" => self.hidden = true,
+            "skip" | "norun" => problems.push(format!(
+                "`{name}` needs a reason: write `{name}=\"why this does not run\"`"
+            )),
+            _ if NAMES.contains(&name) => {
+                problems.push(format!("`{name}` needs a value: write `{name}=…`"));
+            }
+            _ => match ALIASES.iter().find(|(alias, _)| *alias == name) {
+                Some((_, alias)) => self.read_alias(*alias, name),
+                None => problems.extend(unknown(name, place)),
+            },
+        }
+    }
+
+    fn read_alias(&mut self, alias: Alias, name: &str) {
+        match alias {
+            Alias::Skip => self.skip = Some(format!("marked `{name}`")),
+            Alias::NoRun => self.norun = Some(format!("marked `{name}`")),
+            Alias::Raises => self.raises = Some("BaseException".to_owned()),
+            Alias::Nothing => {}
+        }
+    }
+
+    fn read_value(&mut self, name: &str, value: &str, place: Place) -> Result<(), String> {
+        match name {
+            "id" => self.id = Some(identifier(name, value)?),
+            "raises" => self.raises = Some(dotted_name(value)?),
+            "exits" => {
+                let status = value.parse().ok().filter(|status| (0..=255).contains(status));
+                self.exits = Some(status.ok_or_else(|| {
+                    format!("`exits={value}` is not an exit status: write a number from 0 to 255")
+                })?);
+            }
+            "file" => self.file = Some(relative_path(name, value)?),
+            "stdin" => self.stdin = Some(value.to_owned()),
+            "args" => self.args = shell_words(value)?,
+            "env" => self.env.extend(variables(value)?),
+            "python" => {
+                self.python = Some(VersionSpecifiers::from_str(value).map_err(|_| {
+                    format!(
+                        "`python={value}` is not a version specifier: write one such as `python=\">=3.12\"`"
+                    )
+                })?);
+            }
+            "requires" => {
+                for need in value.split(',').map(str::trim).filter(|need| !need.is_empty()) {
+                    self.requires.push(need_of(need)?);
+                }
+            }
+            "artifact" => self.artifacts.push(relative_path(name, value)?),
+            "skip" | "norun" if value.trim().is_empty() => {
+                return Err(format!("`{name}` needs a reason: write `{name}=\"why this does not run\"`"));
+            }
+            "skip" => self.skip = Some(value.to_owned()),
+            "norun" => self.norun = Some(value.to_owned()),
+            "test" if value == "skip" || value == "false" => self.skip = Some(format!("marked `test={value}`")),
+            "session" => self.session = Some(identifier(name, value)?),
+            "timeout" => self.timeout = Some(duration(value)?),
+            "memory" => self.memory = Some(size(value)?),
+            "normalize" => {
+                for rule in value.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+                    let rule = Rule::parse(rule)?;
+                    if !self.normalize.contains(&rule) {
+                        self.normalize.push(rule);
+                    }
+                }
+            }
+            "fresh" | "unordered" | "hidden" => {
+                return Err(format!("`{name}` takes no value: write `{name}` alone"));
+            }
+            _ => return unknown(name, place).map_or(Ok(()), Err),
+        }
+        Ok(())
+    }
+}
+
+/// What to say of a word that is not ours; nothing where it may belong to another tool.
+fn unknown(name: &str, place: Place) -> Option<String> {
+    let names = NAMES.iter().chain(ALIASES.iter().map(|(alias, _)| alias));
+    let nearest = names
+        .map(|known| (strsim::damerau_levenshtein(name, known), *known))
+        .min()
+        .filter(|(distance, known)| *distance <= 2 && *distance * 2 < known.len());
+    match (nearest, place) {
+        (Some((_, known)), _) => Some(format!("unknown attribute `{name}`: did you mean `{known}`?")),
+        (None, Place::Directive) => {
+            Some(format!("unknown attribute `{name}`: known are {}", NAMES.join(", ")))
+        }
+        (None, Place::InfoString) => None,
+    }
+}
+
+struct Word {
+    name: String,
+    value: Option<String>,
+}
+
+/// Splits at white space and commas; a value may be quoted, with `\n`, `\t`, `\"`, `\\` in double quotes.
+fn words(text: &str) -> (Vec<Word>, Vec<String>) {
+    let (mut words, mut problems) = (Vec::new(), Vec::new());
+    let mut rest = text.trim_start_matches(separates);
+    while !rest.is_empty() {
+        let end = rest.find(|c| separates(c) || c == '=').unwrap_or(rest.len());
+        let name = rest[..end].to_owned();
+        rest = &rest[end..];
+        let mut value = None;
+        if let Some(behind) = rest.strip_prefix('=') {
+            let quote = behind.chars().next().filter(|c| matches!(c, '"' | '\''));
+            if let Some(quote) = quote {
+                let Some((unquoted, behind)) = quoted(&behind[1..], quote) else {
+                    problems.push(format!("the value of `{name}` has no closing quote"));
+                    return (words, problems);
+                };
+                value = Some(unquoted);
+                rest = behind;
+            } else {
+                let end = behind.find(separates).unwrap_or(behind.len());
+                value = Some(behind[..end].to_owned());
+                rest = &behind[end..];
+            }
+        }
+        words.push(Word { name, value });
+        rest = rest.trim_start_matches(separates);
+    }
+    (words, problems)
+}
+
+fn separates(character: char) -> bool {
+    character.is_whitespace() || character == ',' || character == '}'
+}
+
+/// The text up to the closing quote, and what follows it.
+fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if character == quote {
+            return Some((value, &text[at + 1..]));
+        }
+        if character != '\\' || quote == '\'' {
+            value.push(character);
+            continue;
+        }
+        match characters.next() {
+            Some((_, 'n')) => value.push('\n'),
+            Some((_, 't')) => value.push('\t'),
+            Some((_, escaped @ ('"' | '\\'))) => value.push(escaped),
+            Some((_, other)) => value.extend(['\\', other]),
+            None => return None,
+        }
+    }
+    None
+}
+
+fn identifier(name: &str, value: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if value.is_empty() || !value.chars().all(fits) {
+        return Err(format!("`{name}={value}`: write letters, digits, `-`, `_`, `.` and `/` only"));
+    }
+    Ok(value.to_owned())
+}
+
+fn dotted_name(value: &str) -> Result<String, String> {
+    let fits = |part: &str| {
+        part.starts_with(|c: char| c.is_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    if value.split('.').all(fits) {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("`raises={value}` does not name an exception: write one such as `raises=ValueError`"))
+    }
+}
+
+fn relative_path(name: &str, value: &str) -> Result<String, String> {
+    let inside = !value.is_empty()
+        && !value.ends_with('/')
+        && value.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if inside {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("`{name}={value}` must stay in the session's directory: write a path such as `{name}=app.py`"))
+    }
+}
+
+fn need_of(need: &str) -> Result<Need, String> {
+    if need == "root" {
+        return Ok(Need::Root);
+    }
+    if let Some(program) = need.strip_prefix("program:") {
+        return Ok(Need::Program(program.trim().to_owned()));
+    }
+    if need.contains(':') || need.contains(char::is_whitespace) {
+        return Err(format!(
+            "`requires` does not know `{need}`: write a module's name, `program:NAME` or `root`"
+        ));
+    }
+    Ok(Need::Module(need.to_owned()))
+}
+
+fn variables(value: &str) -> Result<Vec<(String, String)>, String> {
+    shell_words(value)?
+        .into_iter()
+        .map(|word| match word.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(format!("`env={value}` sets no variable: write `env=\"NAME=value OTHER=value\"`")),
+        })
+        .collect()
+}
+
+/// Splits at white space as a shell does, with single and double quotes.
+fn shell_words(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' | '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next() {
+                        Some(inner) if inner == character => break,
+                        Some(inner) => word.push(inner),
+                        None => return Err(format!("`{text}` has no closing quote")),
+                    }
+                }
+            }
+            space if space.is_whitespace() => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// A duration such as `500ms`, `30s`, `2m`; a bare number is seconds.
+pub fn duration(value: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(value);
+    let factor = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number > 0.0 && (number * factor).is_finite() => {
+            Ok(Duration::from_secs_f64((number * factor).min(1e9)))
+        }
+        _ => Err(format!("`{value}` is not a duration: write one such as `30s`, `500ms` or `2m`")),
+    }
+}
+
+/// A size in bytes such as `512MiB` or `2GB`; a bare number is bytes.
+pub fn size(value: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(value);
+    let factor: Option<u64> = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kb" => Some(1000),
+        "mb" => Some(1000 * 1000),
+        "gb" => Some(1000 * 1000 * 1000),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        _ => None,
+    };
+    let number = number.parse::<u64>().ok().filter(|&number| number > 0);
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| format!("`{value}` is not a size: write one such as `512MiB` or `2GiB`"))
+}
+
+fn split_unit(value: &str) -> (&str, &str) {
+    let value = value.trim();
+    let end = value.find(|c: char| c.is_alphabetic()).unwrap_or(value.len());
+    (value[..end].trim(), &value[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, place: Place) -> (Attributes, Vec<String>) {
+        let mut attributes = Attributes::default();
+        let problems = attributes.read(text, place);
+        (attributes, problems)
+    }
+
+    #[track_caller]
+    fn accepts(text: &str, expected: Attributes) {
+        assert_eq!(read(text, Place::Directive), (expected, Vec::new()), "{text}");
+    }
+
+    #[track_caller]
+    fn rejects(text: &str, expected: &str) {
+        assert_eq!(read(text, Place::Directive).1, [expected], "{text}");
+    }
+
+    fn with(set: impl FnOnce(&mut Attributes)) -> Attributes {
+        let mut attributes = Attributes::default();
+        set(&mut attributes);
+        attributes
+    }
+
+    #[test]
+    fn flags_and_values() {
+        accepts("", Attributes::default());
+        accepts("hidden, fresh unordered", with(|a| (a.hidden, a.fresh, a.unordered) = (true, true, true)));
+        accepts("raises=ValueError", with(|a| a.raises = Some("ValueError".into())));
+        accepts("exits=3", with(|a| a.exits = Some(3)));
+        accepts("timeout=500ms memory=2GiB", with(|a| {
+            a.timeout = Some(Duration::from_millis(500));
+            a.memory = Some(2 << 30);
+        }));
+        accepts("python=\">=3.12,<3.14\"", with(|a| {
+            a.python = Some(VersionSpecifiers::from_str(">=3.12,<3.14").unwrap());
+        }));
+    }
+
+    #[test]
+    fn quotes_and_escapes() {
+        accepts(r#"stdin="Ada\n\"36\"""#, with(|a| a.stdin = Some("Ada\n\"36\"".into())));
+        accepts(r"stdin='a\n'", with(|a| a.stdin = Some(r"a\n".into())));
+        accepts(r#"args="--name 'Ada L' x""#, with(|a| {
+            a.args = ["--name", "Ada L", "x"].map(String::from).to_vec();
+        }));
+        accepts("env=\"A=1 B='x y'\"", with(|a| {
+            a.env = vec![("A".into(), "1".into()), ("B".into(), "x y".into())];
+        }));
+    }
+
+    #[test]
+    fn rules_may_be_separated_by_the_commas_that_separate_attributes() {
+        accepts("normalize=address,time,hidden", with(|a| {
+            a.normalize = vec![Rule::Address, Rule::Time];
+            a.hidden = true;
+        }));
+    }
+
+    #[test]
+    fn needs() {
+        accepts("requires=\"numpy, program:redis-server, root\"", with(|a| {
+            a.requires =
+                vec![Need::Module("numpy".into()), Need::Program("redis-server".into()), Need::Root];
+        }));
+    }
+
+    #[test]
+    fn other_tools_words_are_aliases() {
+        accepts("notest", with(|a| a.skip = Some("marked `notest`".into())));
+        accepts("test=\"skip\"", with(|a| a.skip = Some("marked `test=skip`".into())));
+        accepts("no_run", with(|a| a.norun = Some("marked `no_run`".into())));
+        accepts("should_panic", with(|a| a.raises = Some("BaseException".into())));
+        accepts("continuation", Attributes::default());
+    }
+
+    #[test]
+    fn slips_are_named() {
+        rejects("rasies=ValueError", "unknown attribute `rasies`: did you mean `raises`?");
+        rejects("skip", "`skip` needs a reason: write `skip=\"why this does not run\"`");
+        rejects("exits=300", "`exits=300` is not an exit status: write a number from 0 to 255");
+        rejects("timeout=soon", "`soon` is not a duration: write one such as `30s`, `500ms` or `2m`");
+        rejects("stdin=\"a", "the value of `stdin` has no closing quote");
+        rejects("raises=1x", "`raises=1x` does not name an exception: write one such as `raises=ValueError`");
+        rejects(
+            "file=../x",
+            "`file=../x` must stay in the session's directory: write a path such as `file=app.py`",
+        );
+    }
+
+    #[test]
+    fn foreign_words_are_left_alone_in_info_strings_only() {
+        assert_eq!(read("title=\"x\" hl_lines=\"1 2\" linenums", Place::InfoString).1, [""; 0]);
+        assert_eq!(
+            read("rasies=ValueError", Place::InfoString).1,
+            ["unknown attribute `rasies`: did you mean `raises`?"]
+        );
+        assert_eq!(read("title=x", Place::Directive).1.len(), 1);
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        assert_eq!(read("exits=x skip timeout=y", Place::InfoString).1.len(), 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reading_never_panics(text in ".*") {
+            read(&text, Place::Directive);
+        }
+    }
+}

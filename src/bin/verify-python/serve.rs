@@ -1,0 +1,306 @@
+//! The host's loop: forks sessions on request, reaps them, and ends what they leave behind.
+//!
+//! The host never runs an example and stays single-threaded, so that a fork copies a quiet process.
+//! Every session's first process adopts its own orphans (it is a subreaper). They come to the host only
+//! when that process has ended; so a child of the host that it didn't fork belongs to the session that
+//! was reaped last before the child appeared, and can be ended with it, whatever groups or sessions
+//! the example made.
+
+use std::collections::VecDeque;
+use std::ffi::c_int;
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use pyo3::prelude::*;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::process::{Pid, Signal, WaitOptions};
+use verify::protocol::{self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup};
+
+use crate::preload::Preloaded;
+use crate::{isolation, preload, session};
+
+/// Descriptors that come with a fork request.
+const FORK_DESCRIPTORS: usize = 4;
+
+/// Serves until `verify` hangs up. Returns in forked children only, with what the audit hook hands to
+/// CPython: 0, or -1 with a Python exception set that decides the exit status.
+pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
+    isolation::become_host();
+    let network_isolated = setup.isolate_network && isolation::isolate_network().is_ok();
+    Python::attach(|py| {
+        let prepared = prepare(py, setup).and_then(|(found, preloaded)| {
+            protocol::send(&channel, &HostReady { found, network_isolated })?;
+            Ok(preloaded)
+        });
+        let preloaded = match prepared {
+            Ok(preloaded) => preloaded,
+            Err(error) => {
+                error.restore(py);
+                return -1;
+            }
+        };
+        let mut host = Host { channel, received: Vec::new(), descriptors: VecDeque::new(), children: Vec::new() };
+        match host.run(py) {
+            Next::Session(forked) => {
+                // The host's channel and the other sessions' descriptors are none of this child's business.
+                drop(host);
+                session::run(py, *forked, preloaded)
+            }
+            Next::HungUp => {
+                host.end_everything();
+                let _ = std::fs::remove_dir_all(&setup.scratch_root);
+                // No Python code ran here that could have anything to finish.
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    })
+}
+
+/// Everything that happens once, before the first fork.
+fn prepare(py: Python<'_>, setup: &HostSetup) -> PyResult<(Vec<String>, Preloaded)> {
+    let found = preload::probe(py, &setup.probe)?;
+    let preloaded = preload::preload(py, &setup.preload)?;
+    // What is alive now lives as long as the host: collections in children would only copy its pages.
+    let gc = py.import("gc")?;
+    gc.call_method0("collect")?;
+    gc.call_method0("freeze")?;
+    Ok((found, preloaded))
+}
+
+/// A request to fork, in the child: its setup and its descriptors.
+pub(crate) struct Forked {
+    pub(crate) setup: SessionSetup,
+    pub(crate) control: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+enum Next {
+    Session(Box<Forked>),
+    HungUp,
+}
+
+struct Host {
+    channel: UnixStream,
+    received: Vec<u8>,
+    descriptors: VecDeque<OwnedFd>,
+    children: Vec<Child>,
+}
+
+struct Child {
+    session: u64,
+    pid: Pid,
+    /// Readable when the process has ended.
+    ended: OwnedFd,
+    status: File,
+    /// Asked to end: whatever it leaves is ended at once.
+    condemned: bool,
+    /// Reaped, with orphans that may still be writing; the status is on its way already.
+    leftovers: Vec<Pid>,
+    reaped: bool,
+}
+
+impl Host {
+    fn run(&mut self, py: Python<'_>) -> Next {
+        loop {
+            while let Some(request) = self.next_request() {
+                match request {
+                    HostRequest::Fork(setup) => {
+                        if let Some(forked) = self.fork(py, *setup) {
+                            return Next::Session(Box::new(forked));
+                        }
+                    }
+                    HostRequest::Kill { session } => self.kill(session),
+                }
+            }
+            let (hung_up, ended) = self.wait();
+            for index in ended {
+                self.reap(index);
+            }
+            self.children.retain(|child| !child.reaped || !child.leftovers.is_empty());
+            if hung_up {
+                return Next::HungUp;
+            }
+        }
+    }
+
+    /// Waits for a request or the end of a child.
+    fn wait(&mut self) -> (bool, Vec<usize>) {
+        let running: Vec<usize> =
+            (0..self.children.len()).filter(|&index| !self.children[index].reaped).collect();
+        let mut polled = vec![PollFd::new(&self.channel, PollFlags::IN)];
+        polled.extend(running.iter().map(|&index| PollFd::new(&self.children[index].ended, PollFlags::IN)));
+        while rustix::event::poll(&mut polled, None) == Err(Errno::INTR) {}
+        let ended = running
+            .iter()
+            .zip(&polled[1..])
+            .filter(|(_, poll)| !poll.revents().is_empty())
+            .map(|(&index, _)| index)
+            .collect();
+        let requested = !polled[0].revents().is_empty();
+        (requested && !self.receive(), ended)
+    }
+
+    /// Reads what has arrived; false when `verify` is gone.
+    fn receive(&mut self) -> bool {
+        let mut bytes = [0; 16 * 1024];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FORK_DESCRIPTORS * 4))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::net::recvmsg(
+            &self.channel,
+            &mut [io::IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        );
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        match received {
+            Ok(message) if message.bytes > 0 => {
+                self.received.extend_from_slice(&bytes[..message.bytes]);
+                true
+            }
+            Err(Errno::INTR) => true,
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    fn next_request(&mut self) -> Option<HostRequest> {
+        protocol::take_frame(&mut self.received).ok().flatten()
+    }
+
+    /// Forks; `Some` in the child.
+    fn fork(&mut self, py: Python<'_>, setup: SessionSetup) -> Option<Forked> {
+        let mut descriptors = self.descriptors.drain(..FORK_DESCRIPTORS.min(self.descriptors.len()));
+        let (Some(control), Some(stdout), Some(stderr), Some(status)) =
+            (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+        else {
+            return None;
+        };
+        drop(descriptors);
+        let mut status = File::from(status);
+        // Through Python's own `fork`, so that its locks and thread state are right in the child.
+        let pid: PyResult<i32> =
+            py.import("posix").and_then(|posix| posix.call_method0("fork")?.extract());
+        match pid.map(Pid::from_raw) {
+            Ok(None) => Some(Forked { setup, control, stdout, stderr }),
+            Ok(Some(pid)) => {
+                match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+                    Ok(ended) => self.children.push(Child {
+                        session: setup.session,
+                        pid,
+                        ended,
+                        status,
+                        condemned: false,
+                        leftovers: Vec::new(),
+                        reaped: false,
+                    }),
+                    Err(error) => {
+                        let _ = rustix::process::kill_process(pid, Signal::KILL);
+                        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+                        tell(&mut status, ProcessEnd::NotStarted { errno: error.raw_os_error() });
+                    }
+                }
+                None
+            }
+            Err(error) => {
+                let errno = error.value(py).getattr("errno").and_then(|errno| errno.extract());
+                tell(&mut status, ProcessEnd::NotStarted { errno: errno.unwrap_or(libc::EAGAIN) });
+                None
+            }
+        }
+    }
+
+    fn reap(&mut self, index: usize) {
+        let pid = self.children[index].pid;
+        let Ok(Some((_, status))) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) else {
+            return;
+        };
+        let leftovers = isolation::stray_children(|pid| self.is_known(pid));
+        let child = &mut self.children[index];
+        child.reaped = true;
+        child.leftovers = leftovers;
+        let leftovers = u32::try_from(child.leftovers.len()).unwrap_or(u32::MAX);
+        let end = match status.terminating_signal() {
+            Some(signal) => ProcessEnd::Signaled { signal, leftovers },
+            None => ProcessEnd::Exited { status: status.exit_status().unwrap_or(0), leftovers },
+        };
+        if child.condemned {
+            self.end_leftovers(index);
+        }
+        tell(&mut self.children[index].status, end);
+    }
+
+    fn is_known(&self, pid: i32) -> bool {
+        self.children.iter().any(|child| {
+            !child.reaped && child.pid.as_raw_pid() == pid
+                || child.leftovers.iter().any(|leftover| leftover.as_raw_pid() == pid)
+        })
+    }
+
+    fn kill(&mut self, session: u64) {
+        let Some(index) = self.children.iter().position(|child| child.session == session) else {
+            return;
+        };
+        let child = &mut self.children[index];
+        child.condemned = true;
+        let _ = rustix::process::kill_process_group(child.pid, Signal::KILL);
+        if child.reaped {
+            self.end_leftovers(index);
+        } else {
+            let _ = rustix::process::kill_process(child.pid, Signal::KILL);
+        }
+    }
+
+    /// Kills the orphans of a session that has ended, those that appear while it does so included.
+    fn end_leftovers(&mut self, index: usize) {
+        let _ = rustix::process::kill_process_group(self.children[index].pid, Signal::KILL);
+        let mut leftovers = std::mem::take(&mut self.children[index].leftovers);
+        while !leftovers.is_empty() {
+            for &pid in &leftovers {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            for pid in leftovers {
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            }
+            leftovers = isolation::stray_children(|pid| self.is_known(pid));
+        }
+    }
+
+    /// `verify` is gone, however that happened: nothing of this run may outlive it.
+    fn end_everything(&mut self) {
+        for index in 0..self.children.len() {
+            self.children[index].condemned = true;
+            let pid = self.children[index].pid;
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+            if !self.children[index].reaped {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+                self.children[index].reaped = true;
+            }
+            self.end_leftovers(index);
+        }
+    }
+}
+
+fn tell(status: &mut File, end: ProcessEnd) {
+    // Nobody is left to hear it if this fails.
+    let _ = status.write_all(&protocol::encode(&end));
+}
+
+impl Forked {
+    /// Puts the session's stdout and stderr in place.
+    pub(crate) fn take_over_streams(&self) -> io::Result<()> {
+        rustix::stdio::dup2_stdout(self.stdout.as_fd())?;
+        rustix::stdio::dup2_stderr(self.stderr.as_fd())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! A forked child: sets itself up as the process of one session, then runs what it is told.
+
+use std::ffi::{CString, c_int};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use rustix::fd::RawFd;
+use verify::protocol::{self, Command, Program, Report};
+
+use crate::isolation;
+use crate::preload::Preloaded;
+use crate::serve::Forked;
+use crate::unit::{Interpreter, Run};
+
+/// The descriptor on which a shell's script finds the control socket: shells address single digits only.
+const SHELL_CONTROL: RawFd = 9;
+
+/// Runs the session. Returns what the audit hook hands to CPython, which then shuts down.
+pub(crate) fn run(py: Python<'_>, forked: Forked, preloaded: Preloaded) -> c_int {
+    isolation::become_session_head();
+    let ready = forked.take_over_streams().and_then(|()| {
+        std::env::set_current_dir(&forked.setup.scratch)?;
+        let control = out_of_reach(forked.control, forked.setup.limits.open_files)?;
+        isolation::limit(&forked.setup.limits);
+        Ok(UnixStream::from(control))
+    });
+    let Ok(control) = ready else {
+        // Without its directory or descriptors the session has no way to say more; `verify` sees its end.
+        return fail_silently();
+    };
+    drop((forked.stdout, forked.stderr));
+    match forked.setup.program {
+        Program::Shell { program, script } => {
+            become_shell(&control, &program, &script, &forked.setup.environment)
+        }
+        Program::Python => {
+            let prepared = prepare(py, &forked.setup.scratch, &forked.setup.environment)
+                .and_then(|()| Interpreter::new(py, preloaded));
+            match prepared {
+                Ok(mut interpreter) => obey(py, &control, &mut interpreter),
+                Err(error) => {
+                    error.restore(py);
+                    -1
+                }
+            }
+        }
+    }
+}
+
+/// Takes units until there are no more.
+fn obey(py: Python<'_>, control: &UnixStream, interpreter: &mut Interpreter) -> c_int {
+    let head = rustix::process::getpid();
+    loop {
+        let unit = match protocol::receive(control) {
+            Ok(Some(Command::Run(unit))) => unit,
+            Ok(Some(Command::Continue)) => continue,
+            Ok(Some(Command::Finish) | None) | Err(_) => return 0,
+        };
+        let run = interpreter.run(py, &unit, &mut |py, interpreter, step| {
+            interpreter.flush(py);
+            protocol::send(control, &Report::Step(step)).is_ok()
+                && matches!(protocol::receive(control), Ok(Some(Command::Continue)))
+        });
+        if rustix::process::getpid() != head {
+            // A fork that the example made has run off its end: it finishes as the script's copy would.
+            return leave_as_script(py, run);
+        }
+        interpreter.flush(py);
+        let (end, _) = run.into_report(py, &unit);
+        if protocol::send(control, &Report::Ended(end)).is_err() || unit.last {
+            return 0;
+        }
+    }
+}
+
+/// Ends this process as `python file.py` would after this run: by its exception, if any.
+fn leave_as_script(py: Python<'_>, run: Run) -> c_int {
+    match run.error {
+        None => 0,
+        Some(error) => {
+            error.restore(py);
+            -1
+        }
+    }
+}
+
+fn fail_silently() -> c_int {
+    Python::attach(|py| PySystemExit::new_err(1).restore(py));
+    -1
+}
+
+/// Moves the control socket above the limit on descriptors where the user's hard limit allows that: an
+/// example that closes or writes to every descriptor it can have does not hit it.
+fn out_of_reach(control: OwnedFd, open_files: Option<u64>) -> rustix::io::Result<OwnedFd> {
+    let Some(limit) = open_files.and_then(|limit| RawFd::try_from(limit).ok()) else {
+        return Ok(control);
+    };
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let raised = rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit { current: hard, maximum: hard },
+    );
+    let beyond = if raised.is_ok() { limit } else { limit - 1 };
+    rustix::io::fcntl_dupfd_cloexec(control.as_fd(), beyond).or(Ok(control))
+}
+
+/// Makes the interpreter look as `python file.py` finds it: environment, `sys.path[0]`.
+fn prepare(py: Python<'_>, scratch: &Path, environment: &[(String, String)]) -> PyResult<()> {
+    py.import("gc")?.call_method0("unfreeze")?;
+    let os = py.import("os")?;
+    let variables = os.getattr("environ")?;
+    for (name, value) in environment {
+        variables.set_item(name, value)?;
+    }
+    let path: Bound<'_, PyList> = py.import("sys")?.getattr("path")?.cast_into()?;
+    let scratch = scratch.to_string_lossy();
+    // `-c` put an empty string where a script's directory stands.
+    if path.get_item(0)?.extract::<String>()?.is_empty() {
+        path.set_item(0, scratch.as_ref())?;
+    } else {
+        path.insert(0, scratch.as_ref())?;
+    }
+    let main: Bound<'_, PyDict> = py.import("__main__")?.dict();
+    main.del_item("__file__").ok();
+    Ok(())
+}
+
+/// Replaces this process by a shell; returns only if that fails.
+fn become_shell(control: &UnixStream, program: &Path, script: &str, environment: &[(String, String)]) -> c_int {
+    let arguments = [program.as_os_str().as_bytes(), b"-c", script.as_bytes()]
+        .map(|argument| CString::new(argument).unwrap_or_default());
+    let variables: Vec<CString> = environment
+        .iter()
+        .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
+        .collect();
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(&arguments), pointers(&variables));
+    // SAFETY: both arrays are terminated and outlive the call; descriptor 9 is nobody's in this child.
+    unsafe {
+        libc::dup2(control.as_raw_fd(), SHELL_CONTROL);
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+        libc::execve(argv[0], argv.as_ptr(), envp.as_ptr());
+        libc::_exit(127)
+    }
+}

@@ -1,0 +1,369 @@
+//! Running one example: as a file, as a transcript, or only as far as the compiler.
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+
+use pyo3::exceptions::{PySystemExit, PyTypeError};
+use pyo3::ffi;
+use pyo3::BoundObject;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use verify::outcome::Exception;
+use verify::protocol::{Mode, Statement, StepReport, Unit, UnitEnd};
+
+use crate::exception::{describe, format_traceback};
+use crate::preload::Preloaded;
+
+/// `compile()` flags and code flags that the `ast` and `inspect` modules document.
+const ONLY_AST: c_int = 0x400;
+const ALLOW_TOP_LEVEL_AWAIT: c_int = 0x2000;
+const CO_COROUTINE: c_int = 0x80;
+/// The bits of `co_flags` that stand for `from __future__` imports.
+const FUTURE_FLAGS: c_int = 0x1ff_0000;
+
+/// Reports a step and waits until its output has been read; false when nobody answers.
+pub(crate) type OnStep<'a> = dyn FnMut(Python<'_>, &Interpreter, StepReport) -> bool + 'a;
+
+/// What the session keeps of the interpreter. Everything is looked up before the first example runs,
+/// so that one which patches `compile`, `sys` or `os` changes its own world and not ours.
+pub(crate) struct Interpreter {
+    compile: Py<PyAny>,
+    stdout: Py<PyAny>,
+    stderr: Py<PyAny>,
+    main: Py<PyDict>,
+    sys: Py<PyModule>,
+    environ: Py<PyAny>,
+    io: Py<PyModule>,
+    source_loader: Py<PyAny>,
+    sets_cached: bool,
+    future_flags: c_int,
+    event_loop: Option<Py<PyAny>>,
+    /// Where spawned children find the session's code; shared with the import hook.
+    session_file: Rc<RefCell<Option<String>>>,
+}
+
+/// What a run left: the exception that ended it, and the values asked for.
+pub(crate) struct Run {
+    pub(crate) error: Option<PyErr>,
+    values: Vec<(usize, String)>,
+}
+
+type Values = Vec<(usize, String)>;
+
+impl Interpreter {
+    pub(crate) fn new(py: Python<'_>, preloaded: Preloaded) -> PyResult<Interpreter> {
+        let sys = py.import("sys")?;
+        let session_file = Rc::new(RefCell::new(None));
+        preloaded.install(py, &session_file)?;
+        Ok(Interpreter {
+            compile: py.import("builtins")?.getattr("compile")?.unbind(),
+            stdout: sys.getattr("stdout")?.unbind(),
+            stderr: sys.getattr("stderr")?.unbind(),
+            main: py.import("__main__")?.dict().unbind(),
+            environ: py.import("os")?.getattr("environ")?.unbind(),
+            io: py.import("io")?.unbind(),
+            source_loader: py.import("_frozen_importlib_external")?.getattr("SourceFileLoader")?.unbind(),
+            sets_cached: py.version_info() < (3, 15),
+            sys: sys.unbind(),
+            future_flags: 0,
+            event_loop: None,
+            session_file,
+        })
+    }
+
+    pub(crate) fn run(&mut self, py: Python<'_>, unit: &Unit, on_step: &mut OnStep<'_>) -> Run {
+        let mut values = Vec::new();
+        let result = self.prepare(py, unit).and_then(|restore| {
+            let result = match &unit.mode {
+                Mode::Module { boundaries, values: wanted } => {
+                    self.run_module(py, unit, boundaries, wanted, &mut values, on_step)
+                }
+                Mode::Interactive { statements } => self.run_statements(py, statements, on_step),
+                Mode::Parse => self.compile(py, &unit.source, &unit.path, "exec", 0).map(drop),
+            };
+            self.restore(py, restore);
+            result
+        });
+        Run { error: result.err(), values }
+    }
+
+    /// Sends on what Python and C hold back, as the end of a process does.
+    pub(crate) fn flush(&self, py: Python<'_>) {
+        let sys = self.sys.bind(py);
+        for stream in [
+            sys.getattr("stdout").ok(),
+            sys.getattr("stderr").ok(),
+            Some(self.stdout.bind(py).clone()),
+            Some(self.stderr.bind(py).clone()),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            // A stream that the example closed or replaced by something else is its own business.
+            let _ = stream.call_method0("flush");
+        }
+        // SAFETY: flushes every C stream.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+    }
+
+    /// Sets up what the unit sees of itself; returns what to put back after it.
+    fn prepare(&mut self, py: Python<'_>, unit: &Unit) -> PyResult<Vec<(String, Option<Py<PyAny>>)>> {
+        let sys = self.sys.bind(py);
+        let main = self.main.bind(py);
+        let path = unit.path.to_string_lossy();
+        if matches!(unit.mode, Mode::Module { .. }) {
+            main.set_item("__file__", path.as_ref())?;
+            if self.sets_cached {
+                main.set_item("__cached__", py.None())?;
+            }
+            let loader = self.source_loader.bind(py).call1(("__main__", path.as_ref()))?;
+            main.set_item("__loader__", loader)?;
+        }
+        sys.setattr("argv", PyList::new(py, &unit.argv)?)?;
+        let original = PyList::new(py, [sys.getattr("executable")?])?;
+        for argument in &unit.argv {
+            original.append(argument)?;
+        }
+        sys.setattr("orig_argv", original)?;
+        *self.session_file.borrow_mut() =
+            unit.session_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+        self.open_stdin(py, unit.stdin.as_deref())?;
+        let environ = self.environ.bind(py);
+        let mut restore = Vec::new();
+        for (name, value) in &unit.environment {
+            let before = environ.call_method1("get", (name,))?;
+            restore.push((name.clone(), (!before.is_none()).then(|| before.unbind())));
+            environ.set_item(name, value)?;
+        }
+        Ok(restore)
+    }
+
+    fn restore(&self, py: Python<'_>, variables: Vec<(String, Option<Py<PyAny>>)>) {
+        let environ = self.environ.bind(py);
+        for (name, before) in variables {
+            let _ = match before {
+                Some(value) => environ.set_item(name, value),
+                None => environ.call_method1("pop", (name, py.None())).map(drop),
+            };
+        }
+    }
+
+    /// Points standard input at the unit's file, with a `sys.stdin` that has read nothing yet.
+    fn open_stdin(&self, py: Python<'_>, file: Option<&Path>) -> PyResult<()> {
+        let Some(file) = file else {
+            return Ok(());
+        };
+        rustix::stdio::dup2_stdin(File::open(file)?).map_err(std::io::Error::from)?;
+        let io = self.io.bind(py);
+        let options = PyDict::new(py);
+        options.set_item("closefd", false)?;
+        let buffer = io.call_method("open", (0, "rb"), Some(&options))?;
+        buffer.getattr("raw")?.setattr("name", "<stdin>")?;
+        let options = PyDict::new(py);
+        options.set_item("encoding", "utf-8")?;
+        options.set_item("errors", self.sys.bind(py).getattr("__stdin__")?.getattr("errors")?)?;
+        options.set_item("newline", "\n")?;
+        let stdin = io.call_method("TextIOWrapper", (buffer,), Some(&options))?;
+        stdin.setattr("mode", "r")?;
+        let sys = self.sys.bind(py);
+        sys.setattr("stdin", &stdin)?;
+        sys.setattr("__stdin__", stdin)
+    }
+
+    fn run_module(
+        &self,
+        py: Python<'_>,
+        unit: &Unit,
+        boundaries: &[usize],
+        wanted: &[usize],
+        values: &mut Values,
+        on_step: &mut OnStep<'_>,
+    ) -> PyResult<()> {
+        if boundaries.is_empty() && wanted.is_empty() {
+            let code = self.compile(py, &unit.source, &unit.path, "exec", 0)?;
+            return self.evaluate(py, &code).map(drop);
+        }
+        let tree = self.compile(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
+        // A mistake that only the later stages of the compiler find must stop the file before it starts.
+        self.compile(py, &unit.source, &unit.path, "exec", 0)?;
+        let body: Vec<Bound<'_, PyAny>> = tree.getattr("body")?.try_iter()?.collect::<PyResult<_>>()?;
+        let mut flags = 0;
+        let mut pending = Vec::new();
+        let mut boundaries = boundaries.iter().peekable();
+        for statement in body {
+            let line: usize = statement.getattr("lineno")?.extract()?;
+            while boundaries.next_if(|&&boundary| boundary < line).is_some() {
+                self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
+                let report = StepReport { exception: None, values: std::mem::take(values) };
+                if !on_step(py, self, report) {
+                    return Ok(());
+                }
+            }
+            let end: usize = statement.getattr("end_lineno")?.extract()?;
+            if wanted.contains(&end) && statement.get_type().name()? == "Expr" {
+                self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
+                let expression = py.import("_ast")?.getattr("Expression")?;
+                let node = expression.call1((statement.getattr("value")?,))?;
+                let code = self.compile(py, node, &unit.path, "eval", flags)?;
+                let value = self.evaluate(py, &code)?;
+                values.push((end, value.repr()?.to_string_lossy().into_owned()));
+            } else {
+                pending.push(statement);
+            }
+        }
+        self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
+        for _ in boundaries {
+            if !on_step(py, self, StepReport { exception: None, values: std::mem::take(values) }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_statement_nodes<'py>(
+        &self,
+        py: Python<'py>,
+        unit: &Unit,
+        tree: &Bound<'py, PyAny>,
+        pending: &mut Vec<Bound<'py, PyAny>>,
+        flags: &mut c_int,
+    ) -> PyResult<()> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        tree.setattr("body", PyList::new(py, pending.drain(..))?)?;
+        let code = self.compile(py, tree, &unit.path, "exec", *flags)?;
+        *flags |= code.getattr("co_flags")?.extract::<c_int>()? & FUTURE_FLAGS;
+        self.evaluate(py, &code).map(drop)
+    }
+
+    fn run_statements(
+        &mut self,
+        py: Python<'_>,
+        statements: &[Statement],
+        on_step: &mut OnStep<'_>,
+    ) -> PyResult<()> {
+        for statement in statements {
+            let result = self.run_statement(py, statement);
+            let exception = result.err().map(|error| {
+                let error = error.into_value(py).into_bound(py).into_any();
+                Exception { traceback: format_traceback(&error), ..describe(&error) }
+            });
+            if !on_step(py, self, StepReport { exception, values: Vec::new() }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_statement(&mut self, py: Python<'_>, statement: &Statement) -> PyResult<()> {
+        let flags = self.future_flags | ALLOW_TOP_LEVEL_AWAIT;
+        let code = self.compile(py, &statement.source, Path::new("<stdin>"), "single", flags)?;
+        let code_flags: c_int = code.getattr("co_flags")?.extract()?;
+        self.future_flags |= code_flags & FUTURE_FLAGS;
+        let result = self.evaluate(py, &code)?;
+        if code_flags & CO_COROUTINE != 0 {
+            self.event_loop(py)?.call_method1("run_until_complete", (result,))?;
+        }
+        Ok(())
+    }
+
+    /// The loop on which the session's top-level `await`s run: one for all, as in `python -m asyncio`.
+    fn event_loop<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(event_loop) = &self.event_loop {
+            return Ok(event_loop.bind(py).clone());
+        }
+        let asyncio = py.import("asyncio")?;
+        let event_loop = asyncio.call_method0("new_event_loop")?;
+        asyncio.call_method1("set_event_loop", (&event_loop,))?;
+        self.event_loop = Some(event_loop.clone().unbind());
+        Ok(event_loop)
+    }
+
+    fn compile<'py>(
+        &self,
+        py: Python<'py>,
+        source: impl IntoPyObject<'py>,
+        path: &Path,
+        mode: &str,
+        flags: c_int,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let source = source.into_pyobject(py).map_err(Into::into)?.into_any().into_bound();
+        let dont_inherit = true;
+        self.compile.bind(py).call1((source, path.to_string_lossy().as_ref(), mode, flags, dont_inherit))
+    }
+
+    fn evaluate<'py>(&self, py: Python<'py>, code: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let main = self.main.as_ptr();
+        // SAFETY: both are live objects of the right kind. Called from C with no frame below, which is
+        // what makes the example's module frame the outermost one.
+        unsafe {
+            let result = ffi::PyEval_EvalCode(code.as_ptr(), main, main);
+            Bound::from_owned_ptr_or_err(py, result)
+        }
+    }
+}
+
+impl Run {
+    /// The completion record of this run.
+    pub(crate) fn into_report(self, py: Python<'_>, unit: &Unit) -> (UnitEnd, ()) {
+        let Some(error) = self.error else {
+            return (UnitEnd::Completed { values: self.values }, ());
+        };
+        if error.is_instance_of::<PySystemExit>(py) {
+            return (UnitEnd::Exited { status: exit_status(py, &error) }, ());
+        }
+        call_own_hook(py, &error);
+        let value = error.value(py).as_any().clone();
+        let mut exception = describe(&value);
+        if !unit.raises.as_deref().is_some_and(|name| exception.is_a(name)) {
+            exception.traceback = format_traceback(&value);
+        }
+        (UnitEnd::Raised(exception), ())
+    }
+}
+
+/// Calls an excepthook that the example put in; the ordinary one would only print what is reported anyway.
+fn call_own_hook(py: Python<'_>, error: &PyErr) {
+    let call = || -> PyResult<()> {
+        let sys = py.import("sys")?;
+        let hook = sys.getattr("excepthook")?;
+        if !hook.is(sys.getattr("__excepthook__")?) {
+            hook.call1((error.get_type(py), error.value(py), error.traceback(py)))?;
+        }
+        Ok(())
+    };
+    let _ = call();
+}
+
+/// What `SystemExit` means to the shell; a message goes to stderr as Python prints it.
+fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
+    let Ok(code) = error.value(py).getattr("code") else {
+        return 1;
+    };
+    if code.is_none() {
+        return 0;
+    }
+    if let Ok(status) = code.extract::<i64>() {
+        return i32::try_from(status & 0xff).expect("eight bits");
+    }
+    if code.is_instance_of::<pyo3::types::PyInt>() {
+        // Too large for C: Python exits with -1.
+        return 255;
+    }
+    let print = || -> PyResult<()> {
+        let text = code.str()?;
+        let stderr = py.import("sys")?.getattr("stderr")?;
+        if stderr.is_none() {
+            return Err(PyTypeError::new_err("no stderr"));
+        }
+        stderr.call_method1("write", (text,))?;
+        stderr.call_method1("write", ("\n",))?;
+        stderr.call_method0("flush").map(drop)
+    };
+    let _ = print();
+    1
+}

@@ -1,0 +1,393 @@
+//! The page tree: finds and reads pages, knows their chapters, and selects examples.
+//!
+//! All reading of pages happens here.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Result, bail};
+use walkdir::WalkDir;
+
+use crate::config::Config;
+use crate::example::{self, Example, OtherBlock, section_number};
+use crate::markdown::{self, FrontMatter, Heading};
+
+const EXTENSIONS: &[&str] = &["md", "markdown"];
+
+/// Directories that hold other people's Markdown or none at all.
+const PASSED_OVER: &[&str] = &["node_modules", "target", "__pycache__", "site-packages", "venv"];
+
+/// A page with its examples.
+#[derive(Debug)]
+pub struct Page {
+    /// As a person would type it: relative to the current directory where that is shorter.
+    pub name: String,
+    pub file: PathBuf,
+    /// Where its recording is, whether it exists or not; `None` for pages that have none.
+    pub recording: Option<PathBuf>,
+    pub text: String,
+    pub examples: Vec<Example>,
+    pub others: Vec<OtherBlock>,
+    pub headings: Vec<Heading>,
+    pub front_matter: Option<FrontMatter>,
+    /// From a directory such as `07-advanced`.
+    pub chapter: Option<u32>,
+}
+
+/// A mistake in a page, with everything a person needs to find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub page: String,
+    /// `None` where the whole file is meant.
+    pub line: Option<usize>,
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(formatter, "{}:{line}: {}", self.page, self.message),
+            None => write!(formatter, "{}: {}", self.page, self.message),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Book {
+    pub pages: Vec<Page>,
+    pub problems: Vec<Problem>,
+}
+
+impl Book {
+    /// Reads the pages at `paths`, or the configured ones if there are none.
+    pub fn read(config: &Config, paths: &[PathBuf]) -> Result<Book> {
+        let (files, mut problems) = find(config, paths)?;
+        let here = std::env::current_dir().and_then(|path| path.canonicalize()).unwrap_or_default();
+        let mut pages = Vec::new();
+        for file in files {
+            let name = display_name(&file, &here);
+            match read_page(config, file, name) {
+                Ok((page, page_problems)) => {
+                    pages.push(page);
+                    problems.extend(page_problems);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok(Book { pages, problems })
+    }
+}
+
+/// A path as a person would type it.
+pub fn display_name(file: &Path, here: &Path) -> String {
+    file.strip_prefix(here).unwrap_or(file).to_string_lossy().into_owned()
+}
+
+fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem>)> {
+    let mut starts = Vec::new();
+    if paths.is_empty() {
+        for path in &config.pages {
+            let start = config.root.join(path);
+            if !start.exists() {
+                bail!("`pages` names `{}`, which does not exist in `{}`", path.display(), config.root.display());
+            }
+            starts.push(start);
+        }
+    } else {
+        for path in paths {
+            if !path.exists() {
+                bail!("`{}` does not exist", path.display());
+            }
+            starts.push(path.clone());
+        }
+    }
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for start in starts {
+        let start = start.canonicalize()?;
+        if start.is_file() {
+            files.push(start);
+            continue;
+        }
+        let entries = WalkDir::new(&start)
+            .follow_links(true)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(|entry| entry.depth() == 0 || !is_passed_over(config, entry.path()));
+        for entry in entries {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() && is_page(entry.path()) => {
+                    files.push(entry.into_path());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let what = match error.loop_ancestor() {
+                        Some(above) => format!(
+                            "this link leads back to `{}`: remove it or name it in `exclude`",
+                            above.display()
+                        ),
+                        None => match error.io_error() {
+                            Some(cause) => format!("cannot be read: {cause}"),
+                            None => error.to_string(),
+                        },
+                    };
+                    let page = error.path().unwrap_or(&start).display().to_string();
+                    problems.push(Problem { page, line: None, message: what });
+                }
+            }
+        }
+    }
+    files.sort_by_cached_key(|file| reading_order(file));
+    files.dedup();
+    Ok((files, problems))
+}
+
+/// A directory's `README.md` or `index.md` opens it; the rest follows by name.
+fn reading_order(file: &Path) -> Vec<(u8, String)> {
+    file.components()
+        .map(|component| {
+            let name = component.as_os_str().to_string_lossy().into_owned();
+            let opens = matches!(name.to_ascii_lowercase().as_str(), "readme.md" | "index.md");
+            (u8::from(!opens), name)
+        })
+        .collect()
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
+}
+
+fn is_passed_over(config: &Config, path: &Path) -> bool {
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy()) else {
+        return false;
+    };
+    let below_root = path.strip_prefix(&config.root).ok();
+    name.starts_with('.')
+        || PASSED_OVER.contains(&name.as_ref())
+        || config.exclude.iter().any(|excluded| {
+            *excluded == name || below_root.is_some_and(|path| path.starts_with(excluded.trim_end_matches('/')))
+        })
+}
+
+fn read_page(config: &Config, file: PathBuf, name: String) -> Result<(Page, Vec<Problem>), Problem> {
+    let problem = |message: String| Problem { page: name.clone(), line: None, message };
+    let bytes = fs::read(&file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        Problem {
+            line: Some(1 + valid.iter().filter(|&&byte| byte == b'\n').count()),
+            ..problem("this is not UTF-8: save the page in that encoding".to_owned())
+        }
+    })?;
+    let stem = file.file_stem().map(|stem| example::slug(&stem.to_string_lossy())).unwrap_or_default();
+    let document = markdown::parse(&text);
+    let (found, problems) = example::find(&document, &text, &stem);
+    let problems = problems
+        .into_iter()
+        .map(|found| Problem { page: name.clone(), line: Some(found.line), message: found.message })
+        .collect();
+    let page = Page {
+        recording: recording_path(config, &file),
+        chapter: chapter(config, &file),
+        name: name.clone(),
+        file,
+        examples: found.examples,
+        others: found.others,
+        headings: document.headings,
+        front_matter: document.front_matter,
+        text,
+    };
+    Ok((page, problems))
+}
+
+/// `handbook/07-x/03-y.md` → `expected/07-x/03-y.toml`: the tree below the directory that `pages` names.
+fn recording_path(config: &Config, file: &Path) -> Option<PathBuf> {
+    if !config.is_project {
+        return None;
+    }
+    let root = config.root.canonicalize().unwrap_or_else(|_| config.root.clone());
+    let several = config.pages.len() > 1;
+    config.pages.iter().find_map(|pages| {
+        let start = root.join(pages);
+        let start = start.canonicalize().unwrap_or(start);
+        let below = if several || start.is_file() {
+            file.strip_prefix(&start).ok().and_then(|_| file.strip_prefix(&root).ok())
+        } else {
+            file.strip_prefix(&start).ok()
+        }?;
+        Some(root.join(&config.expected).join(below).with_extension("toml"))
+    })
+}
+
+fn chapter(config: &Config, file: &Path) -> Option<u32> {
+    let below = file.strip_prefix(&config.root).unwrap_or(file);
+    below.components().find_map(|component| match component {
+        Component::Normal(name) => {
+            let (number, rest) = name.to_str()?.split_once('-')?;
+            (!rest.is_empty()).then(|| number.parse().ok())?
+        }
+        _ => None,
+    })
+}
+
+/// Which examples a command is about. Everything that is given must hold.
+#[derive(Debug, Default)]
+pub struct Selection {
+    pub chapters: Vec<u32>,
+    /// Section numbers; `7.3` selects `7.3.1` as well.
+    pub sections: Vec<String>,
+    pub examples: Vec<String>,
+    pub keyword: Option<Keyword>,
+    /// Absolute paths of pages; `None` does not restrict.
+    pub pages: Option<Vec<PathBuf>>,
+    /// (page, id) of single examples; `None` does not restrict.
+    pub failed: Option<Vec<(String, String)>>,
+}
+
+impl Selection {
+    pub fn is_everything(&self) -> bool {
+        self.chapters.is_empty()
+            && self.sections.is_empty()
+            && self.examples.is_empty()
+            && self.keyword.is_none()
+            && self.pages.is_none()
+            && self.failed.is_none()
+    }
+
+    pub fn contains(&self, page: &Page, example: &Example) -> bool {
+        (self.chapters.is_empty() || page.chapter.is_some_and(|chapter| self.chapters.contains(&chapter)))
+            && (self.sections.is_empty() || self.sections.iter().any(|wanted| is_in_section(page, example, wanted)))
+            && (self.examples.is_empty() || self.examples.iter().any(|wanted| is_named(page, example, wanted)))
+            && self.keyword.as_ref().is_none_or(|keyword| {
+                keyword.matches(&format!("{} {} {}", page.name, example.id, example.heading).to_lowercase())
+            })
+            && self.pages.as_ref().is_none_or(|pages| pages.contains(&page.file))
+            && self
+                .failed
+                .as_ref()
+                .is_none_or(|failed| failed.iter().any(|(name, id)| *name == page.name && *id == example.id))
+    }
+}
+
+/// In the section by its own number, or on the page of the section.
+fn is_in_section(page: &Page, example: &Example, wanted: &str) -> bool {
+    let wanted = wanted.trim_end_matches('.');
+    let within = |number: &str| number == wanted || number.starts_with(&format!("{wanted}."));
+    let of_page = page.headings.first().and_then(|heading| section_number(&heading.text));
+    example.section.as_deref().is_some_and(within) || of_page.as_deref().is_some_and(within)
+}
+
+/// `id`, `page.md::id`, or `page.md:12` for the example on that line.
+fn is_named(page: &Page, example: &Example, wanted: &str) -> bool {
+    if let Some((name, id)) = wanted.split_once("::") {
+        return page.name.ends_with(name) && example.id == id;
+    }
+    if let Some((name, line)) = wanted.rsplit_once(':')
+        && let Ok(line) = line.parse::<usize>()
+    {
+        let lines = example.block.line..=example.block.code_line + example.block.code_lines.len();
+        return page.name.ends_with(name) && lines.contains(&line);
+    }
+    example.id == wanted
+}
+
+/// An expression of words, `and`, `or`, `not` and parentheses, as pytest's `-k`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Keyword {
+    Word(String),
+    Not(Box<Keyword>),
+    And(Box<Keyword>, Box<Keyword>),
+    Or(Box<Keyword>, Box<Keyword>),
+}
+
+impl Keyword {
+    pub fn parse(text: &str) -> Result<Keyword, String> {
+        let spaced = text.replace('(', " ( ").replace(')', " ) ");
+        let mut words: std::iter::Peekable<_> = spaced.split_whitespace().peekable();
+        let expression = or(&mut words)?;
+        match words.next() {
+            None => Ok(expression),
+            Some(word) => Err(format!("`-k` does not expect `{word}` there: write words joined by `and`, `or`, `not`")),
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Keyword::Word(word) => text.contains(word.as_str()),
+            Keyword::Not(inner) => !inner.matches(text),
+            Keyword::And(left, right) => left.matches(text) && right.matches(text),
+            Keyword::Or(left, right) => left.matches(text) || right.matches(text),
+        }
+    }
+}
+
+type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
+
+fn or(words: &mut Words<'_>) -> Result<Keyword, String> {
+    let mut left = and(words)?;
+    while words.next_if_eq(&"or").is_some() {
+        left = Keyword::Or(Box::new(left), Box::new(and(words)?));
+    }
+    Ok(left)
+}
+
+fn and(words: &mut Words<'_>) -> Result<Keyword, String> {
+    let mut left = not(words)?;
+    while words.next_if_eq(&"and").is_some() {
+        left = Keyword::And(Box::new(left), Box::new(not(words)?));
+    }
+    Ok(left)
+}
+
+fn not(words: &mut Words<'_>) -> Result<Keyword, String> {
+    // A chain of `not`s is folded here, so that no input can overflow the stack by it.
+    let mut negated = false;
+    while words.next_if_eq(&"not").is_some() {
+        negated = !negated;
+    }
+    let inner = match words.next() {
+        Some("(") => {
+            let inner = or(words)?;
+            if words.next() != Some(")") {
+                return Err("`-k` has an open parenthesis: close it".to_owned());
+            }
+            inner
+        }
+        Some(word @ (")" | "and" | "or")) => {
+            return Err(format!("`-k` does not expect `{word}` there: write words joined by `and`, `or`, `not`"));
+        }
+        Some(word) => Keyword::Word(word.to_lowercase()),
+        None => return Err("`-k` ends where a word is expected".to_owned()),
+    };
+    Ok(if negated { Keyword::Not(Box::new(inner)) } else { inner })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn keyword(expression: &str, text: &str, expected: bool) {
+        assert_eq!(Keyword::parse(expression).unwrap().matches(text), expected, "{expression}");
+    }
+
+    #[test]
+    fn keywords() {
+        keyword("Closure", "05-closures.md closures/1", true);
+        keyword("not closure", "05-closures.md", false);
+        keyword("a and not (b or c)", "a c", false);
+        keyword("a and not (b or c)", "a d", true);
+        keyword("x or a and b", "a b", true);
+        for broken in ["", "and", "a b", "(a", "a or", ")"] {
+            assert!(Keyword::parse(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn readmes_open_their_directory() {
+        let mut files = ["b/01-x.md", "b/README.md", "a.md", "README.md"].map(PathBuf::from);
+        files.sort_by_cached_key(|file| reading_order(file));
+        assert_eq!(files, ["README.md", "a.md", "b/README.md", "b/01-x.md"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,304 @@
+//! `verify.toml`: what a project says once for all its pages. Every key has a default; an unknown key is an error.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::attributes;
+use crate::doctest::Flags;
+
+/// The name of the file, looked for in the current directory and above.
+pub const FILE_NAME: &str = "verify.toml";
+
+/// A project's settings, checked and with defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The directory that holds `verify.toml`; without one, the current directory.
+    pub root: PathBuf,
+    /// Whether there is a `verify.toml`: without one nothing has to be recorded.
+    pub is_project: bool,
+    /// Directories or files with pages, below `root`.
+    pub pages: Vec<PathBuf>,
+    /// Names or paths below `root` that are not pages.
+    pub exclude: Vec<String>,
+    /// Where recordings lie, below `root`.
+    pub expected: PathBuf,
+    pub session: SessionScope,
+    /// Whether pages show the recorded output below each example.
+    pub output: Output,
+    /// The versions that recordings are made for, the first of them the base.
+    pub python: Vec<String>,
+    pub requirements: Option<PathBuf>,
+    pub limits: Limits,
+    pub doctest: Flags,
+    pub environment: BTreeMap<String, String>,
+    /// Whether the commands of console blocks are run.
+    pub console: bool,
+    /// How often a new output is run before it is believed.
+    pub proof_runs: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionScope {
+    /// All examples of a page share one session.
+    #[default]
+    Page,
+    /// Each heading of level 2 starts a fresh one.
+    Heading,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    /// Output stands in `expected/` only.
+    #[default]
+    Recording,
+    /// Each page carries it below the example that printed it.
+    Page,
+}
+
+/// What an example may use up. Each can be set for one example where that makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub timeout: Duration,
+    /// Bytes of address space of each process; `None` is unlimited.
+    pub memory: Option<u64>,
+    /// Bytes that one example may print.
+    pub output: u64,
+    /// Bytes of any one file.
+    pub file_size: u64,
+    pub open_files: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            timeout: Duration::from_secs(30),
+            memory: Some(4 << 30),
+            output: 10 << 20,
+            file_size: 1 << 30,
+            open_files: 1024,
+        }
+    }
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Written {
+    pages: Option<Vec<PathBuf>>,
+    exclude: Vec<String>,
+    expected: Option<PathBuf>,
+    session: SessionScope,
+    output: Output,
+    python: Vec<String>,
+    requirements: Option<PathBuf>,
+    timeout: Option<String>,
+    memory: Option<String>,
+    max_output: Option<String>,
+    max_file_size: Option<String>,
+    open_files: Option<u64>,
+    doctest: Vec<String>,
+    environment: BTreeMap<String, String>,
+    console: Option<bool>,
+    proof_runs: Option<u32>,
+}
+
+impl Config {
+    /// The configuration that holds for `start`: from the nearest `verify.toml` at or above it.
+    pub fn find(start: &Path) -> Result<Config> {
+        let start = start.canonicalize().unwrap_or_else(|_| start.to_owned());
+        for directory in start.ancestors() {
+            let file = directory.join(FILE_NAME);
+            if file.is_file() {
+                return Config::read(&file);
+            }
+        }
+        Ok(Config::without_file(&start))
+    }
+
+    /// Reads one file.
+    pub fn read(file: &Path) -> Result<Config> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let root = file.parent().unwrap_or(Path::new(".")).to_owned();
+        let written: Written = match toml::from_str(&text) {
+            Ok(written) => written,
+            Err(error) => {
+                let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+                bail!("{}:{line}: {}; `verify init` writes a commented one", file.display(), error.message().trim());
+            }
+        };
+        written.check(root, true).with_context(|| format!("in `{}`", file.display()))
+    }
+
+    fn without_file(start: &Path) -> Config {
+        let root = if start.is_dir() { start } else { start.parent().unwrap_or(start) };
+        Written::default().check(root.to_owned(), false).expect("the defaults are valid")
+    }
+
+    /// The directory for everything that can be made again: environments, the last run's results.
+    pub fn cache_directory(&self) -> PathBuf {
+        if self.is_project {
+            return self.root.join(".verify");
+        }
+        let base = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+            .unwrap_or_else(std::env::temp_dir);
+        let name = self.root.to_string_lossy().replace('/', "%");
+        base.join("verify").join(name)
+    }
+}
+
+impl Written {
+    fn check(self, root: PathBuf, is_project: bool) -> Result<Config> {
+        let defaults = Limits::default();
+        let memory = match self.memory.as_deref() {
+            None => defaults.memory,
+            Some("unlimited") => None,
+            Some(text) => Some(size("memory", text)?),
+        };
+        let mut doctest = Flags::default();
+        for name in &self.doctest {
+            match Flags::parse(name) {
+                Ok(flag) => doctest = doctest.union(flag),
+                Err(unknown) => {
+                    let hint = unknown.nearest.map(|near| format!(": did you mean `{near}`?"));
+                    bail!("`doctest` has no flag `{}`{}", unknown.name, hint.unwrap_or_default());
+                }
+            }
+        }
+        Ok(Config {
+            pages: self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]),
+            exclude: self.exclude,
+            expected: self.expected.unwrap_or_else(|| PathBuf::from("expected")),
+            session: self.session,
+            output: self.output,
+            python: self.python,
+            requirements: self.requirements,
+            limits: Limits {
+                timeout: match self.timeout {
+                    None => defaults.timeout,
+                    Some(text) => attributes::duration(&text).map_err(anyhow::Error::msg).context("`timeout`")?,
+                },
+                memory,
+                output: self.max_output.map_or(Ok(defaults.output), |text| size("max-output", &text))?,
+                file_size: self.max_file_size.map_or(Ok(defaults.file_size), |text| size("max-file-size", &text))?,
+                open_files: self.open_files.unwrap_or(defaults.open_files),
+            },
+            doctest,
+            environment: self.environment,
+            console: self.console.unwrap_or(is_project),
+            proof_runs: self.proof_runs.unwrap_or(3).max(2),
+            root,
+            is_project,
+        })
+    }
+}
+
+fn size(key: &str, text: &str) -> Result<u64> {
+    attributes::size(text).map_err(anyhow::Error::msg).with_context(|| format!("`{key}`"))
+}
+
+/// What `verify init` writes.
+pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional; the values shown are the defaults.
+
+# Where the pages are: directories or Markdown files, below this file.
+# pages = ["."]
+
+# Names or paths that are not pages.
+# exclude = ["CHANGELOG.md"]
+
+# Where recordings are kept.
+# expected = "expected"
+
+# Which examples of a page share an interpreter: "page" (all) or "heading" (each H2 starts fresh).
+# session = "page"
+
+# "page": below each example that prints, the page shows the output, written by `verify record`.
+# "recording": outputs stand under `expected` only.
+# output = "recording"
+
+# The versions that recordings are made for; the first is the base, the others add what differs.
+# python = ["3.13", "3.12"]
+
+# Packages that the examples need, as pip reads them; provided in an environment under `.verify/`.
+# requirements = "requirements.txt"
+
+# Limits of each example.
+# timeout = "30s"
+# memory = "4GiB"          # address space of a process, or "unlimited"
+# max-output = "10MiB"
+# max-file-size = "1GiB"
+# open-files = 1024
+
+# doctest option flags that hold for every transcript.
+# doctest = ["ELLIPSIS"]
+
+# Run the commands of console blocks.
+# console = true
+
+# How many runs, each with another hash seed and directory, prove an output before it is recorded.
+# proof-runs = 3
+
+# More environment variables for every example.
+# [environment]
+# REGION = "eu"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(FILE_NAME);
+        fs::write(&file, text).unwrap();
+        Config::read(&file)
+    }
+
+    #[track_caller]
+    fn rejects(text: &str, expected: &str) {
+        let message = format!("{:#}", read(text).unwrap_err());
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let config = read("").unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.session, SessionScope::Page);
+        assert!(config.console);
+    }
+
+    #[test]
+    fn the_template_is_the_defaults_too() {
+        let uncommented: String = TEMPLATE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(code) if code.contains(" = ") || code.starts_with('[') => format!("{code}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let config = read(&uncommented).unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.proof_runs, 3);
+        assert_eq!(config.environment["REGION"], "eu");
+        assert!(read(TEMPLATE).is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        rejects("pagse = []", "verify.toml:1: unknown field `pagse`");
+        rejects("\n\nsession = \"file\"", "verify.toml:3: unknown variant `file`");
+        rejects("timeout = \"soon\"", "`timeout`: `soon` is not a duration");
+        rejects("doctest = [\"ELIPSIS\"]", "`doctest` has no flag `ELIPSIS`: did you mean `ELLIPSIS`?");
+        rejects("x = ", "verify.toml:1");
+    }
+}

@@ -1,0 +1,598 @@
+//! Page → examples: which blocks are Python, what their authors said of them, and what the page itself
+//! claims they do.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use crate::attributes::{Attributes, Place};
+use crate::markdown::{self, Block, Comment, Document};
+use crate::{console, doctest};
+
+/// Our name, as it stands before the words of a comment directive.
+const DIRECTIVE: &str = "verify:";
+/// Languages of a block that shows the output of the example above it.
+const OUTPUT_LANGUAGES: &[&str] = &["output", "stdout"];
+const CONSOLE_LANGUAGES: &[&str] = &["console", "shell-session", "sh-session", "bash-session"];
+const PYTHON_LANGUAGES: &[&str] = &["python", "python3", "py", "py3", "pycon"];
+
+/// One block that is Python, a transcript, a console session or a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Unique on its page.
+    pub id: String,
+    pub kind: Kind,
+    /// The text of the block, with `\n` line ends.
+    pub source: String,
+    pub attributes: Attributes,
+    pub block: Block,
+    /// Text of the nearest heading above; empty where there is none.
+    pub heading: String,
+    /// Number that the nearest numbered heading starts with, such as `7.3.1`.
+    pub section: Option<String>,
+    /// How many headings of level 2 stand above: sessions may start at each.
+    pub topic: usize,
+    /// The block below that shows this example's output.
+    pub output: Option<Block>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// Runs as a file does.
+    Module(Comments),
+    /// Statements at a prompt, with what they print.
+    Transcript(Vec<doctest::Statement>),
+    /// Commands of a shell, with what they print.
+    Console(Vec<console::Command>),
+    /// Written to this path; runs when another example imports or starts it.
+    File(String),
+}
+
+/// What comments in the code claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comments {
+    /// Runs of `#>` lines: what the code above them prints.
+    pub printed: Vec<Printed>,
+    /// `expression  # value`: (line, text of the comment).
+    pub values: Vec<(usize, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed {
+    /// Lines of the example that hold the run, from 1.
+    pub lines: Range<usize>,
+    /// Each line ends in a newline.
+    pub text: String,
+    /// White space before `#>`.
+    pub indent: String,
+}
+
+/// A block that is not an example, so that a listing can account for every fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherBlock {
+    pub line: usize,
+    pub language: String,
+    /// Line of the example whose output it shows.
+    pub output_of: Option<usize>,
+}
+
+/// A mistake of an author: line of the page, what is wrong, what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub line: usize,
+    pub message: String,
+}
+
+/// What a page holds.
+#[derive(Debug, Default)]
+pub struct Examples {
+    pub examples: Vec<Example>,
+    pub others: Vec<OtherBlock>,
+}
+
+/// Finds the examples of a page and everything that is wrong with them. `stem` names examples that stand
+/// above the first heading.
+pub fn find(document: &Document, page: &str, stem: &str) -> (Examples, Vec<Problem>) {
+    let mut finder = Finder {
+        document,
+        page,
+        stem,
+        found: Examples::default(),
+        problems: Vec::new(),
+        ordinals: HashMap::new(),
+        slugs: slugs(document),
+    };
+    finder.report_unread_directives();
+    let mut above: Option<usize> = None;
+    for (index, block) in document.blocks.iter().enumerate() {
+        if !block.closed {
+            finder.problem(block.line, "this fence is never closed: add a line that closes it".to_owned());
+            continue;
+        }
+        above = finder.take(index, block, above);
+    }
+    finder.report_double_ids();
+    finder.problems.sort_by_key(|problem| problem.line);
+    (finder.found, finder.problems)
+}
+
+struct Finder<'a> {
+    document: &'a Document,
+    page: &'a str,
+    stem: &'a str,
+    found: Examples,
+    problems: Vec<Problem>,
+    /// Examples so far under each heading.
+    ordinals: HashMap<Option<usize>, usize>,
+    /// For each heading, a slug that is its own on this page.
+    slugs: Vec<String>,
+}
+
+impl Finder<'_> {
+    /// Takes one block; `above` is the example that stands directly above it. Returns the example that
+    /// stands directly above the next one.
+    fn take(&mut self, index: usize, block: &Block, above: Option<usize>) -> Option<usize> {
+        let info = Info::of(block.info.as_deref().unwrap_or_default());
+        let mut attributes = Attributes::default();
+        let mut messages = Vec::new();
+        if self.directives(index, block, &mut attributes, &mut messages) {
+            self.other(block, &info.language, above);
+            return above;
+        }
+        if OUTPUT_LANGUAGES.contains(&info.language.as_str()) {
+            let target = above.filter(|&at| self.follows(at, block));
+            self.other(block, &info.language, target);
+            if let Some(at) = target {
+                self.found.examples[at].output = Some(block.clone());
+            }
+            return None;
+        }
+        // What stands in the fence itself is nearer to the code than a comment above it: it is read last.
+        let fence_messages = attributes.read(&info.attributes, Place::InfoString);
+        let is_file = attributes.file.is_some();
+        let is_python = PYTHON_LANGUAGES.contains(&info.language.as_str());
+        let is_transcript = first_code_line(&block.code).starts_with(">>>")
+            && (is_python || info.language.is_empty() || info.language == "doctest");
+        let commands = if CONSOLE_LANGUAGES.contains(&info.language.as_str()) {
+            console::parse(&block.code)
+        } else {
+            Vec::new()
+        };
+        let is_example = is_file || is_python || is_transcript || !commands.is_empty();
+        if is_example {
+            messages.extend(fence_messages);
+        }
+        for message in messages {
+            self.problem(block.line, message);
+        }
+        if !is_example {
+            self.other(block, &info.language, None);
+            return None;
+        }
+        let kind = if let Some(path) = &attributes.file {
+            Kind::File(path.clone())
+        } else if !commands.is_empty() {
+            Kind::Console(commands)
+        } else if is_transcript {
+            let (statements, problems) = doctest::parse(&block.code);
+            for problem in problems {
+                self.problem(block.code_line + problem.line.saturating_sub(1), problem.message);
+            }
+            Kind::Transcript(statements)
+        } else {
+            if info.language == "pycon" && attributes.norun.is_none() && attributes.skip.is_none() {
+                attributes.skip = Some("a transcript without a prompt".to_owned());
+            }
+            Kind::Module(comments(&block.code))
+        };
+        let heading = self.document.headings.iter().rposition(|heading| heading.line < block.line);
+        let ordinal = self.ordinals.entry(heading).or_default();
+        *ordinal += 1;
+        let slug = heading.map_or(self.stem, |at| self.slugs[at].as_str());
+        let above_here = &self.document.headings[..heading.map_or(0, |at| at + 1)];
+        let example = Example {
+            id: attributes.id.clone().unwrap_or_else(|| format!("{slug}/{ordinal}")),
+            kind,
+            source: block.code.clone(),
+            attributes,
+            block: block.clone(),
+            heading: above_here.last().map(|heading| heading.text.clone()).unwrap_or_default(),
+            section: above_here.iter().rev().find_map(|heading| section_number(&heading.text)),
+            topic: above_here.iter().filter(|heading| heading.level == 2).count(),
+            output: None,
+        };
+        self.found.examples.push(example);
+        Some(self.found.examples.len() - 1)
+    }
+
+    /// Reads the comments directly above a block. True if they say that it is the output of the example above.
+    fn directives(
+        &self,
+        index: usize,
+        block: &Block,
+        attributes: &mut Attributes,
+        messages: &mut Vec<String>,
+    ) -> bool {
+        let mut is_output = false;
+        for comment in self.comments_above(index, block) {
+            if let Some(words) = comment.text.strip_prefix(DIRECTIVE) {
+                messages.extend(attributes.read(words, Place::Directive));
+            } else if let Some(reason) = skips(&comment.text) {
+                attributes.skip = Some(reason);
+            } else if comment.text == "pytest-codeblocks:expected-output" {
+                is_output = true;
+            }
+        }
+        if let Some(reason) = self.skipped_region(block) {
+            attributes.skip = Some(reason);
+        }
+        is_output
+    }
+
+    /// The comments between a block and whatever stands above it, with nothing else in between.
+    fn comments_above(&self, index: usize, block: &Block) -> Vec<&Comment> {
+        let from = index.checked_sub(1).map_or(0, |before| self.document.blocks[before].span.end);
+        let mut below = block.span.start;
+        let mut found = Vec::new();
+        for comment in self.document.comments.iter().rev() {
+            if comment.span.end > below || comment.span.start < from {
+                continue;
+            }
+            let between = &self.page[comment.span.end..below];
+            if !between.chars().all(|c| c.is_whitespace() || c == '>') {
+                break;
+            }
+            below = comment.span.start;
+            found.push(comment);
+        }
+        found.reverse();
+        found
+    }
+
+    /// Between `<!-- skip: start -->` and `<!-- skip: end -->`.
+    fn skipped_region(&self, block: &Block) -> Option<String> {
+        let marks = self.document.comments.iter().filter(|comment| comment.span.end <= block.span.start);
+        let last = marks.filter(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end")).next_back()?;
+        (last.text == "skip: start").then(|| "marked `skip: start`".to_owned())
+    }
+
+    /// A directive that is above no block would be lost without a word.
+    fn report_unread_directives(&mut self) {
+        let mut read = HashSet::new();
+        for (index, block) in self.document.blocks.iter().enumerate() {
+            read.extend(self.comments_above(index, block).iter().map(|comment| comment.span.start));
+        }
+        for comment in &self.document.comments {
+            if comment.text.starts_with(DIRECTIVE) && !read.contains(&comment.span.start) {
+                self.problem(
+                    comment.line,
+                    "this directive stands above no code block: put it directly above one".to_owned(),
+                );
+            }
+        }
+    }
+
+    fn report_double_ids(&mut self) {
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        let mut problems = Vec::new();
+        for example in &self.found.examples {
+            let line = example.block.line;
+            if let Some(before) = first.insert(&example.id, line) {
+                problems.push(Problem {
+                    line,
+                    message: format!(
+                        "the id `{}` is taken by the example on line {before}: give one of them another `id=`",
+                        example.id
+                    ),
+                });
+            }
+        }
+        self.problems.extend(problems);
+    }
+
+    /// Whether nothing but white space stands between an example and this block.
+    fn follows(&self, example: usize, block: &Block) -> bool {
+        let end = self.found.examples[example].block.span.end;
+        self.page[end..block.span.start].chars().all(|c| c.is_whitespace() || c == '>')
+    }
+
+    fn other(&mut self, block: &Block, language: &str, output_of: Option<usize>) {
+        self.found.others.push(OtherBlock {
+            line: block.line,
+            language: language.to_owned(),
+            output_of: output_of.map(|at| self.found.examples[at].block.line),
+        });
+    }
+
+    fn problem(&mut self, line: usize, message: String) {
+        self.problems.push(Problem { line, message });
+    }
+}
+
+/// Other tools' comments for "do not run the next block", as a reason.
+fn skips(comment: &str) -> Option<String> {
+    let is_skip = comment.starts_with("skip: next")
+        || matches!(comment, "pytest-codeblocks:skip" | "pytest.mark.skip" | "pytest-codeblocks: skip");
+    is_skip.then(|| format!("marked `{comment}`"))
+}
+
+/// An info string, taken apart.
+struct Info {
+    language: String,
+    attributes: String,
+}
+
+impl Info {
+    fn of(info: &str) -> Info {
+        let info = info.trim();
+        let unbraced = info.strip_prefix('{').unwrap_or(info).trim_start();
+        // `{code-cell} python`: a directive whose argument is the language.
+        let text = match unbraced.strip_prefix("code-cell") {
+            Some(rest) if info.starts_with('{') => rest.trim_start_matches(['}', ' ', '\t']),
+            _ => unbraced,
+        };
+        let end = text
+            .find(|c: char| c.is_whitespace() || matches!(c, ',' | '}' | '{'))
+            .unwrap_or(text.len());
+        let language = text[..end].trim_start_matches('.').to_ascii_lowercase();
+        let language = match language.as_str() {
+            "ipython" | "ipython3" if info.starts_with("{code-cell") => "python".to_owned(),
+            _ => language,
+        };
+        Info { language, attributes: text[end..].trim_start_matches('{').to_owned() }
+    }
+}
+
+fn first_code_line(code: &str) -> &str {
+    code.lines().map(str::trim_start).find(|line| !line.is_empty()).unwrap_or_default()
+}
+
+/// The number that a heading starts with: `7.3` of "7.3 Context Managers".
+pub fn section_number(heading: &str) -> Option<String> {
+    let word = heading.split_whitespace().next()?.trim_end_matches('.');
+    let is_number = !word.is_empty()
+        && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    is_number.then(|| word.to_owned())
+}
+
+/// For each heading a slug, made of its words without its number; a second one of the same name gets `-2`.
+fn slugs(document: &Document) -> Vec<String> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    document
+        .headings
+        .iter()
+        .map(|heading| {
+            let text = match section_number(&heading.text) {
+                Some(_) => heading.text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest),
+                None => &heading.text,
+            };
+            let slug = slug(text);
+            let count = seen.entry(slug.clone()).or_default();
+            *count += 1;
+            if *count == 1 { slug } else { format!("{slug}-{count}") }
+        })
+        .collect()
+}
+
+/// Lower-case words joined by `-`.
+pub fn slug(text: &str) -> String {
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    if words.is_empty() { "section".to_owned() } else { words.join("-") }
+}
+
+/// The claims that comments of a file make.
+fn comments(source: &str) -> Comments {
+    let mut comments = Comments::default();
+    for (index, line) in source.lines().enumerate() {
+        let number = index + 1;
+        let trimmed = line.trim_start();
+        if let Some(text) = trimmed.strip_prefix("#>") {
+            let text = text.strip_prefix(' ').unwrap_or(text);
+            let indent = &line[..line.len() - trimmed.len()];
+            match comments.printed.last_mut().filter(|run| run.lines.end == number && run.indent == indent) {
+                Some(run) => {
+                    run.lines.end += 1;
+                    run.text.push_str(text);
+                    run.text.push('\n');
+                }
+                None => comments.printed.push(Printed {
+                    lines: number..number + 1,
+                    text: format!("{text}\n"),
+                    indent: indent.to_owned(),
+                }),
+            }
+        } else if let Some(value) = claimed_value(line) {
+            comments.values.push((number, value.to_owned()));
+        }
+    }
+    comments
+}
+
+/// The value that a line's comment claims: a literal, or anything behind an arrow.
+fn claimed_value(line: &str) -> Option<&str> {
+    if line.starts_with([' ', '\t', '#']) {
+        return None;
+    }
+    let (_, comment) = line.rsplit_once("  #")?;
+    let comment = comment.trim();
+    for arrow in ["=>", "->", "→"] {
+        if let Some(value) = comment.strip_prefix(arrow) {
+            return Some(value.trim());
+        }
+    }
+    is_literal(comment).then_some(comment)
+}
+
+/// Whether a text is one Python literal and nothing else: a number, string, container or constant.
+fn is_literal(text: &str) -> bool {
+    if matches!(text, "True" | "False" | "None") {
+        return true;
+    }
+    if text.parse::<f64>().is_ok() {
+        return text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    }
+    let unprefixed = text.strip_prefix(['b', 'r']).unwrap_or(text);
+    let mut characters = unprefixed.chars();
+    match (characters.next(), characters.next_back()) {
+        (Some(quote @ ('\'' | '"')), Some(last)) => {
+            last == quote && !characters.as_str().contains(quote)
+        }
+        (Some('['), Some(']')) | (Some('{'), Some('}')) => {
+            // Brackets in prose hold words; those in values hold quotes, numbers or nothing.
+            let inside = characters.as_str().trim();
+            inside.is_empty() || inside.starts_with(|c: char| c.is_ascii_digit() || "'\"-[({".contains(c))
+        }
+        (Some('('), Some(')')) => characters.as_str().contains(',') && characters
+            .as_str()
+            .starts_with(|c: char| c.is_ascii_digit() || "'\"-[({".contains(c)),
+        _ => false,
+    }
+}
+
+/// Parses a page's text and finds its examples: what most callers want.
+pub fn read(page: &str, stem: &str) -> (Examples, Vec<Problem>) {
+    find(&markdown::parse(page), page, stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Examples as `id|kind|line|section`, then the problems.
+    #[track_caller]
+    fn check(page: &str, expected: &[&str]) {
+        let (found, problems) = read(page, "page");
+        let mut actual: Vec<String> = found
+            .examples
+            .iter()
+            .map(|example| {
+                let kind = match &example.kind {
+                    Kind::Module(_) => "module".to_owned(),
+                    Kind::Transcript(statements) => format!("transcript {}", statements.len()),
+                    Kind::Console(commands) => format!("console {}", commands.len()),
+                    Kind::File(path) => format!("file {path}"),
+                };
+                let section = example.section.as_deref().unwrap_or("-");
+                let skip = example.attributes.skip.iter().map(|reason| format!("|skip {reason}"));
+                let output = example.output.iter().map(|block| format!("|output {}", block.line));
+                format!("{}|{kind}|{}|{section}", example.id, example.block.line)
+                    + &skip.chain(output).collect::<String>()
+            })
+            .collect();
+        actual.extend(problems.iter().map(|problem| format!("{}: {}", problem.line, problem.message)));
+        assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn languages() {
+        for info in ["python", "Python3", "py,x", "{.python .numberLines}", "{python}", "{code-cell} python", "{code-cell} ipython3"] {
+            check(&format!("```{info}\n1\n```\n"), &["page/1|module|1|-"]);
+        }
+        for info in ["", "text", "toml", "pythonic", "rust"] {
+            check(&format!("```{info}\n1\n```\n"), &[]);
+        }
+    }
+
+    #[test]
+    fn a_prompt_makes_a_transcript() {
+        check("```\n>>> 1\n1\n```\n", &["page/1|transcript 1|1|-"]);
+        check("text\n\n    >>> 1\n    1\n", &["page/1|transcript 1|3|-"]);
+        check("```toml\n>>> 1\n1\n```\n", &[]);
+        check("```pycon\nTraceback\n```\n", &["page/1|module|1|-|skip a transcript without a prompt"]);
+    }
+
+    #[test]
+    fn ids_come_from_headings() {
+        check(
+            "```py\n1\n```\n# 7.3 Context Managers\n```py\n1\n```\n## 7.3.1 `with` statement\n```py\n1\n```\n```py id=own\n1\n```\n```py\n1\n```\n## Notes\n```py\n1\n```\n## Notes\n```py\n1\n```\n",
+            &[
+                "page/1|module|1|-",
+                "context-managers/1|module|5|7.3",
+                "with-statement/1|module|9|7.3.1",
+                "own|module|12|7.3.1",
+                "with-statement/3|module|15|7.3.1",
+                "notes/1|module|19|7.3.1",
+                "notes-2/1|module|23|7.3.1",
+            ],
+        );
+    }
+
+    #[test]
+    fn double_ids_are_a_problem() {
+        check(
+            "```py id=a\n1\n```\n```py id=a\n1\n```\n",
+            &[
+                "a|module|1|-",
+                "a|module|4|-",
+                "4: the id `a` is taken by the example on line 1: give one of them another `id=`",
+            ],
+        );
+    }
+
+    #[test]
+    fn files_and_consoles() {
+        check(
+            "```toml file=app.toml\nx\n```\n```console\n$ ls\n```\n```console\nno prompt\n```\n",
+            &["page/1|file app.toml|1|-", "page/2|console 1|4|-"],
+        );
+    }
+
+    #[test]
+    fn directives_above_a_block() {
+        check(
+            "<!-- verify: id=x, hidden -->\n\n```py\n1\n```\n<!-- verify: rasies=X -->\n```py\n1\n```\n<!-- verify: fresh -->\ntext\n",
+            &[
+                "x|module|3|-",
+                "page/2|module|7|-",
+                "7: unknown attribute `rasies`: did you mean `raises`?",
+                "10: this directive stands above no code block: put it directly above one",
+            ],
+        );
+    }
+
+    #[test]
+    fn other_tools_comments() {
+        check(
+            "<!-- skip: next if(True, reason=\"x\") -->\n```py\n1\n```\n```py\n1\n```\n<!-- skip: start -->\n```py\n1\n```\n<!-- skip: end -->\n```py\n1\n```\n",
+            &[
+                "page/1|module|2|-|skip marked `skip: next if(True, reason=\"x\")`",
+                "page/2|module|5|-",
+                "page/3|module|9|-|skip marked `skip: start`",
+                "page/4|module|13|-",
+            ],
+        );
+    }
+
+    #[test]
+    fn output_directly_below() {
+        check("```py\n1\n```\n\n```output\n1\n```\n", &["page/1|module|1|-|output 5"]);
+        check("```py\n1\n```\ntext\n```output\n1\n```\n", &["page/1|module|1|-"]);
+    }
+
+    #[test]
+    fn unclosed_fences_are_named() {
+        check("```py\n1\n", &["1: this fence is never closed: add a line that closes it"]);
+    }
+
+    #[test]
+    fn claims_in_comments() {
+        let found = comments("print(1)\n#> 1\n#>  x\n1 + 1  # 2\nx = 2  # two\nf(x)  # [1, 2]\n'a'  # => 'a'\n    y  # 3\n");
+        assert_eq!(found.printed.len(), 1);
+        assert_eq!(found.printed[0].text, "1\n x\n");
+        assert_eq!(found.printed[0].lines, 2..4);
+        assert_eq!(
+            found.values,
+            [(4, "2".to_owned()), (6, "[1, 2]".to_owned()), (7, "'a'".to_owned())]
+        );
+    }
+
+    #[test]
+    fn section_numbers() {
+        assert_eq!(section_number("7.3.1 with"), Some("7.3.1".into()));
+        assert_eq!(section_number("7. Intro"), Some("7".into()));
+        assert_eq!(section_number("3D plots"), None);
+    }
+}

@@ -1,0 +1,254 @@
+//! What crosses the boundary between `verify` and `verify-python`: the only module that both programs share.
+//!
+//! Two channels, each a Unix stream socket that carries frames (a length as 4 bytes, little endian, then JSON):
+//!
+//! - **host**: `verify` asks the warm host to fork sessions. A [`HostRequest::Fork`] brings four file
+//!   descriptors along: the session's control socket, the write ends of its stdout and stderr, and the
+//!   pipe on which the host reports how the process ended.
+//! - **control**: `verify` drives one session. It waits for an answer before it sends the next unit, so
+//!   whatever is readable on the session's stdout by then belongs to the unit that ended.
+//!
+//! Examples print what they like on descriptors 1 and 2; nothing of ours ever travels there.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Exception;
+
+/// A frame above this size is a corrupt stream, not a message.
+const LARGEST_FRAME: usize = 1 << 28;
+
+/// The first thing `verify` tells a host that has started.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HostSetup {
+    /// Standard library modules to import once, before the first fork.
+    pub preload: Vec<String>,
+    /// Modules whose presence examples depend on (`requires=`).
+    pub probe: Vec<String>,
+    /// Cut the host, and with it every session, off from everything but loopback.
+    pub isolate_network: bool,
+    /// The directory below which every scratch directory lies; removed by the host if `verify` is gone.
+    pub scratch_root: PathBuf,
+}
+
+/// The host's answer to its setup.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HostReady {
+    /// Of the probed modules, those that can be imported.
+    pub found: Vec<String>,
+    /// Whether the network is cut off as asked.
+    pub network_isolated: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum HostRequest {
+    /// Start a session; four descriptors come with it (control, stdout, stderr, status).
+    Fork(Box<SessionSetup>),
+    /// End this session now, with everything it started.
+    Kill { session: u64 },
+}
+
+/// How a session's process is set up before anything runs in it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionSetup {
+    pub session: u64,
+    /// Working directory, `HOME`, `TMPDIR` and `sys.path[0]` of the session.
+    pub scratch: PathBuf,
+    /// Variables that are added to the host's own environment.
+    pub environment: Vec<(String, String)>,
+    pub limits: ProcessLimits,
+    pub program: Program,
+}
+
+/// Limits that the kernel keeps for every process of the session. `None` leaves the user's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLimits {
+    /// Address space, in bytes.
+    pub memory: Option<u64>,
+    /// Size of any one file, in bytes.
+    pub file_size: Option<u64>,
+    /// Open file descriptors.
+    pub open_files: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Program {
+    /// Stay in this interpreter and run the units that come on the control socket.
+    Python,
+    /// Become a shell that runs this script, with the control socket as descriptor 9.
+    Shell { program: PathBuf, script: String },
+}
+
+/// How a session's process ended; the one message on the status pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProcessEnd {
+    Exited { status: i32, leftovers: u32 },
+    Signaled { signal: i32, leftovers: u32 },
+    /// The host could not fork (`errno`).
+    NotStarted { errno: i32 },
+}
+
+/// To a session.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Command {
+    Run(Box<Unit>),
+    /// The last step's output has been read: go on.
+    Continue,
+    /// No more units: shut the interpreter down as Python does at the end of a file.
+    Finish,
+}
+
+/// One example, as the interpreter gets it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Unit {
+    /// The file that holds `source`: `__file__`, and the name in tracebacks.
+    pub path: PathBuf,
+    /// `sys.argv`.
+    pub argv: Vec<String>,
+    /// Variables set for this unit and taken back after it.
+    pub environment: Vec<(String, String)>,
+    /// A file to read standard input from; without it, standard input is empty.
+    pub stdin: Option<PathBuf>,
+    pub source: String,
+    pub mode: Mode,
+    /// An exception of this class is what the author announced: no traceback is needed.
+    pub raises: Option<String>,
+    /// Nothing follows in this session: shut down without waiting for a word.
+    pub last: bool,
+    /// Where `multiprocessing` finds the session as one file: earlier examples, then this one.
+    pub session_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Mode {
+    /// A file: all of it at once, or up to each boundary in turn.
+    Module {
+        /// Lines after which the output so far is reported as a step.
+        boundaries: Vec<usize>,
+        /// Lines at whose end an expression statement's `repr()` is reported.
+        values: Vec<usize>,
+    },
+    /// A transcript: statements as typed at the prompt, each a step, values echoed.
+    Interactive { statements: Vec<Statement> },
+    /// Compile, don't run.
+    Parse,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Statement {
+    pub source: String,
+    /// Line of the example on which the statement starts, 1-based.
+    pub line: usize,
+}
+
+/// From a session.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// A step ended and the session waits for [`Command::Continue`].
+    Step(StepReport),
+    /// The unit ended: its completion record.
+    Ended(UnitEnd),
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct StepReport {
+    pub exception: Option<Exception>,
+    pub values: Vec<(usize, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum UnitEnd {
+    Completed { values: Vec<(usize, String)> },
+    Raised(Exception),
+    /// `SystemExit`; its message, if any, has gone to stderr.
+    Exited { status: i32 },
+}
+
+/// Writes one frame.
+pub fn send<T: Serialize>(mut channel: impl Write, message: &T) -> io::Result<()> {
+    channel.write_all(&encode(message))
+}
+
+/// One frame as bytes.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message).expect("protocol messages serialize");
+    let length = u32::try_from(frame.len() - 4).expect("a frame is below 4 GiB");
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    frame
+}
+
+/// Reads one frame; `None` at the end of the stream.
+pub fn receive<T: DeserializeOwned>(mut channel: impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match channel.read_exact(&mut length) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let length = frame_length(length)?;
+    let mut frame = vec![0; length];
+    channel.read_exact(&mut frame)?;
+    serde_json::from_slice(&frame).map(Some).map_err(io::Error::other)
+}
+
+/// Takes the first whole frame out of a buffer that is filled as bytes arrive.
+pub fn take_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Result<Option<T>> {
+    let Some(length) = buffer.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let end = 4 + frame_length(*length)?;
+    if buffer.len() < end {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(&buffer[4..end]).map_err(io::Error::other)?;
+    buffer.drain(..end);
+    Ok(Some(message))
+}
+
+fn frame_length(bytes: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_le_bytes(bytes) as usize;
+    if length > LARGEST_FRAME {
+        return Err(io::Error::other(format!("a frame of {length} bytes is not ours")));
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_survives_the_way() {
+        let mut wire = Vec::new();
+        send(&mut wire, &HostRequest::Kill { session: 7 }).unwrap();
+        let back: Option<HostRequest> = receive(wire.as_slice()).unwrap();
+        assert!(matches!(back, Some(HostRequest::Kill { session: 7 })));
+    }
+
+    #[test]
+    fn frames_are_taken_one_by_one_as_bytes_arrive() {
+        let mut wire = Vec::new();
+        send(&mut wire, &Command::Continue).unwrap();
+        send(&mut wire, &Command::Finish).unwrap();
+        let rest = wire.split_off(wire.len() - 1);
+        assert!(matches!(take_frame(&mut wire).unwrap(), Some(Command::Continue)));
+        assert!(take_frame::<Command>(&mut wire).unwrap().is_none());
+        wire.extend(rest);
+        assert!(matches!(take_frame(&mut wire).unwrap(), Some(Command::Finish)));
+    }
+
+    #[test]
+    fn a_foreign_stream_is_an_error() {
+        let mut wire = b"GET / HTTP/1.1\r\n".to_vec();
+        assert!(take_frame::<Command>(&mut wire).is_err());
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_not_an_error() {
+        assert!(receive::<Command>(&[][..]).unwrap().is_none());
+    }
+}
