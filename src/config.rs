@@ -167,7 +167,7 @@ impl Written {
         let mut doctest = Flags::default();
         for name in &self.doctest {
             match Flags::parse(name) {
-                Ok(flag) => doctest = doctest.union(flag),
+                Ok(flag) => doctest = doctest | flag,
                 Err(unknown) => {
                     let hint = unknown.nearest.map(|near| format!(": did you mean `{near}`?"));
                     bail!("`doctest` has no flag `{}`{}", unknown.name, hint.unwrap_or_default());

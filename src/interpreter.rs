@@ -271,7 +271,11 @@ impl fmt::Display for Error {
         let (major, minor) = OLDEST;
         match self {
             Self::NotFound { wanted, others } => {
-                write!(out, "no python found for {wanted}: {others}")
+                write!(out, "no python found for {wanted}: {others}")?;
+                if others.0.is_empty() {
+                    return Ok(());
+                }
+                out.write_str(", or install another with `uv python install`")
             }
             Self::TooOld {
                 version,

@@ -1,6 +1,59 @@
-//! placeholder
+//! `verify` proves the Python examples in Markdown. This is the map of its code.
+//!
+//! A run is a pipeline with plain data between its stages, in one direction:
+//!
+//! page → examples → sessions → outcomes → verdicts → events → reports
+//!
+//! | module | holds | may use |
+//! |---|---|---|
+//! | [`markdown`] | page text → blocks, headings, comments | – |
+//! | [`attributes`] | what authors say of an example | `normalize` |
+//! | [`console`], [`doctest`] | the two kinds of block that carry their own expectations | – |
+//! | [`example`] | blocks → examples | the four above |
+//! | [`session`] | examples → sessions | `example`, `config` |
+//! | [`outcome`] | what running one example did | – |
+//! | [`normalize`], [`matching`], [`compare`], [`diff`] | outcome × expectation | `outcome`, `recording` |
+//! | [`recording`] | a file under `expected/` | `normalize`, `matching`, `outcome` |
+//! | [`verdict`] | what is to be said of an example | the pure modules |
+//! | [`config`] | `verify.toml` | `attributes`, `doctest` |
+//! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
+//! | [`interpreter`], [`environment`] | which Python, with which packages | – |
+//! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
+//! | [`host`] | our side of the process boundary | `protocol`, `interpreter`, `config` |
+//! | [`schedule`] | sessions over threads | – |
+//! | [`state`] | what a run leaves for the next one | `report` |
+//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff` |
+//! | [`check`] | the pipeline | all of the above |
+//! | [`record`] | the other end of the pipeline: proving and writing | all of the above |
+//! | [`commands`] | one function per subcommand | all of the above |
+//! | [`cli`] | what was typed → what it means | – |
+//!
+//! `main.rs` parses, dispatches and maps to an exit status. `bin/verify-python/` is the other program, the
+//! only place that names pyo3. `tests/tidy.rs` holds the code to the third column.
+
+pub mod attributes;
+pub mod book;
+pub mod check;
+pub mod cli;
+pub mod commands;
+pub mod compare;
+pub mod config;
+pub mod console;
+pub mod diff;
+pub mod doctest;
+pub mod environment;
+pub mod example;
+pub mod host;
+pub mod interpreter;
+pub mod markdown;
+pub mod matching;
+pub mod normalize;
 pub mod outcome;
 pub mod protocol;
-pub mod attributes;
-pub mod console;
-pub mod markdown;
+pub mod record;
+pub mod recording;
+pub mod report;
+pub mod schedule;
+pub mod session;
+pub mod state;
+pub mod verdict;

@@ -1,2 +1,44 @@
-//! placeholder
-fn main() {}
+//! `verify`: parses, dispatches, and maps the result to an exit status. The map of the code is in `lib.rs`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use verify::cli::{Cli, Command};
+use verify::commands::{self, Status};
+use verify::schedule::Interrupted;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let status = match cli.command {
+        None => commands::check(&cli.check),
+        Some(Command::Record(arguments)) => commands::record(&arguments),
+        Some(Command::List(arguments)) => commands::list(&arguments),
+        Some(Command::Show(arguments)) => commands::show(&arguments),
+        Some(Command::Init(arguments)) => commands::init(&arguments),
+    };
+    match status {
+        Ok(Status::Good) => ExitCode::SUCCESS,
+        Ok(Status::Failed) => ExitCode::from(1),
+        Ok(Status::Problems) => ExitCode::from(2),
+        Ok(Status::NothingToRun) => ExitCode::from(3),
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            let _ = writeln!(anstream::stderr(), "interrupted: nothing was recorded");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            let _ = writeln!(anstream::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

@@ -71,7 +71,7 @@ fn obey(py: Python<'_>, control: &UnixStream, interpreter: &mut Interpreter) -> 
             return leave_as_script(py, run);
         }
         interpreter.flush(py);
-        let (end, _) = run.into_report(py, &unit);
+        let end = run.into_report(py, &unit);
         if protocol::send(control, &Report::Ended(end)).is_err() || unit.last {
             return 0;
         }

@@ -309,20 +309,21 @@ impl Interpreter {
 
 impl Run {
     /// The completion record of this run.
-    pub(crate) fn into_report(self, py: Python<'_>, unit: &Unit) -> (UnitEnd, ()) {
+    pub(crate) fn into_report(self, py: Python<'_>, unit: &Unit) -> UnitEnd {
         let Some(error) = self.error else {
-            return (UnitEnd::Completed { values: self.values }, ());
+            return UnitEnd::Completed { values: self.values };
         };
         if error.is_instance_of::<PySystemExit>(py) {
-            return (UnitEnd::Exited { status: exit_status(py, &error) }, ());
+            return UnitEnd::Exited { status: exit_status(py, &error) };
         }
         call_own_hook(py, &error);
-        let value = error.value(py).as_any().clone();
+        // Unlike a mere look at the value, this puts its traceback into it.
+        let value = error.into_value(py).into_bound(py).into_any();
         let mut exception = describe(&value);
         if !unit.raises.as_deref().is_some_and(|name| exception.is_a(name)) {
             exception.traceback = format_traceback(&value);
         }
-        (UnitEnd::Raised(exception), ())
+        UnitEnd::Raised(exception)
     }
 }
 

@@ -1,0 +1,706 @@
+//! The pipeline, top to bottom: sessions → outcomes → verdicts → events, on one interpreter.
+//!
+//! Checking and recording share all of it; they differ in what is done with the results at the end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use pep440_rs::Version;
+
+use crate::attributes::Need;
+use crate::book::{Book, Page, Selection};
+use crate::compare::{self, Aspect, Difference};
+use crate::config::{Config, Output};
+use crate::console;
+use crate::doctest::Flags;
+use crate::example::{Example, Kind};
+use crate::host::{self, Host, Running};
+use crate::interpreter::Interpreter;
+use crate::normalize::Context;
+use crate::outcome::{Ending, Outcome};
+use crate::protocol::{Mode, ProcessLimits, Program, Statement, Unit};
+use crate::recording::Recording;
+use crate::report::{Event, ExampleResult, PageResult, Started};
+use crate::schedule;
+use crate::session;
+use crate::state::LastRun;
+use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
+
+/// How to run, apart from what to run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub jobs: usize,
+    pub fail_fast: bool,
+    pub strict: bool,
+    pub timeout: Option<Duration>,
+    pub hash_seed: u32,
+}
+
+/// The recordings of a book's pages, in the order of the pages.
+pub type Recordings = Vec<Recording>;
+
+/// What a run gives to its caller, besides the events.
+#[derive(Debug)]
+pub struct Results<'a> {
+    /// In page order; only pages with selected examples.
+    pub pages: Vec<PageResult<'a>>,
+    /// Session directories by page and position, as normalising rules need them.
+    pub contexts: HashMap<(usize, usize), Context>,
+    pub stopped_early: bool,
+}
+
+/// Sessions to run: positions of pages and of examples on them.
+#[derive(Debug, Clone)]
+pub struct SessionPlan {
+    pub page: usize,
+    /// In page order, up to the last selected one.
+    pub examples: Vec<usize>,
+    pub selected: HashSet<usize>,
+}
+
+/// Which sessions have something selected. What stands in a session before a selected example is run
+/// as well, since it may define what the example uses.
+pub fn plan(book: &Book, config: &Config, selection: &Selection) -> Vec<SessionPlan> {
+    let mut plans = Vec::new();
+    for (number, page) in book.pages.iter().enumerate() {
+        for mut examples in session::group(&page.examples, config.session) {
+            let selected: HashSet<usize> = examples
+                .iter()
+                .copied()
+                .filter(|&position| selection.contains(page, &page.examples[position]))
+                .collect();
+            let Some(last) = examples.iter().rposition(|position| selected.contains(position)) else {
+                continue;
+            };
+            examples.truncate(last + 1);
+            plans.push(SessionPlan { page: number, examples, selected });
+        }
+    }
+    plans
+}
+
+/// What a run works with.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    pub book: &'a Book,
+    pub config: &'a Config,
+    pub interpreter: &'a Interpreter,
+    pub recordings: &'a Recordings,
+    pub settings: &'a Settings,
+    pub last_run: &'a LastRun,
+}
+
+/// Runs sessions on one interpreter. `on_event` sees each page as soon as it and those before it are done.
+pub fn run<'a>(
+    run: &Run<'a>,
+    plans: &[SessionPlan],
+    on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+) -> Result<Results<'a>> {
+    let Run { book, interpreter, settings, .. } = *run;
+    let root = tempfile::Builder::new()
+        .prefix("verify-")
+        .tempdir()
+        .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
+    let root_path = root.path().canonicalize()?;
+    let host = Host::start(interpreter, &root_path, &host_options(run, plans))?;
+    let runner = Runner { run: *run, host: &host, version: version(interpreter) };
+    on_event(&Event::Started(&Started {
+        interpreter,
+        pages: plans.iter().map(|plan| plan.page).collect::<HashSet<_>>().len(),
+        examples: plans.iter().map(|plan| plan.selected.len()).sum(),
+        network_isolated: host.ready.network_isolated,
+    }))?;
+    let mut pages = Pages::new(run, plans);
+    let weights: Vec<Duration> = plans.iter().map(|plan| weight(book, plan, run.last_run)).collect();
+    let (mut done, mut failed) = (0, 0);
+    schedule::run(
+        &weights,
+        settings.jobs,
+        |job| runner.session(job, &plans[job]),
+        |job, finished| {
+            done += 1;
+            failed += finished.results.iter().filter(|(_, result)| result.verdict.is_failure()).count();
+            on_event(&Event::Progress { done, failed })?;
+            pages.take(job, finished, on_event)?;
+            Ok(!(settings.fail_fast && failed > 0))
+        },
+        || host.close(),
+    )?;
+    pages.finish(on_event)
+}
+
+/// Gathers sessions into pages, and pages into their order.
+struct Pages<'a> {
+    run: Run<'a>,
+    /// Page of each session.
+    page_of: Vec<usize>,
+    /// Pages in order, each with its sessions that are still to come and the results so far.
+    waiting: BTreeMap<usize, (usize, Vec<(usize, ExampleResult<'a>)>)>,
+    results: Results<'a>,
+    missing: usize,
+}
+
+impl<'a> Pages<'a> {
+    fn new(run: &Run<'a>, plans: &[SessionPlan]) -> Pages<'a> {
+        let mut waiting: BTreeMap<usize, (usize, Vec<_>)> = BTreeMap::new();
+        for plan in plans {
+            waiting.entry(plan.page).or_default().0 += 1;
+        }
+        Pages {
+            run: *run,
+            page_of: plans.iter().map(|plan| plan.page).collect(),
+            waiting,
+            results: Results { pages: Vec::new(), contexts: HashMap::new(), stopped_early: false },
+            missing: plans.len(),
+        }
+    }
+
+    fn take(
+        &mut self,
+        job: usize,
+        session: SessionResults<'a>,
+        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let page = self.page_of[job];
+        self.missing -= 1;
+        for (position, _) in &session.results {
+            self.results.contexts.insert((page, *position), session.context.clone());
+        }
+        let (sessions, results) = self.waiting.get_mut(&page).expect("every page waits for its sessions");
+        *sessions -= 1;
+        results.extend(session.results);
+        while let Some(first) = self.waiting.first_entry().filter(|first| first.get().0 == 0) {
+            let (page, (_, results)) = first.remove_entry();
+            self.emit(page, results, on_event)?;
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &mut self,
+        page: usize,
+        mut results: Vec<(usize, ExampleResult<'a>)>,
+        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        results.sort_by_key(|(position, _)| *position);
+        let examples = results.into_iter().map(|(_, result)| result).collect();
+        let page = &self.run.book.pages[page];
+        let result = PageResult { page, interpreter: self.run.interpreter, examples };
+        on_event(&Event::Page(&result))?;
+        self.results.pages.push(result);
+        Ok(())
+    }
+
+    /// What a run that was stopped early has of its last pages is shown as well.
+    fn finish(mut self, on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>) -> Result<Results<'a>> {
+        for (page, (_, results)) in std::mem::take(&mut self.waiting) {
+            if !results.is_empty() {
+                self.emit(page, results, on_event)?;
+            }
+        }
+        self.results.stopped_early = self.missing > 0;
+        Ok(self.results)
+    }
+}
+
+/// How long a session will take: as in the last run, else guessed from its size.
+fn weight(book: &Book, plan: &SessionPlan, last_run: &LastRun) -> Duration {
+    const UNKNOWN: Duration = Duration::from_millis(5);
+    let page = &book.pages[plan.page];
+    let of = |&position: &usize| last_run.duration(&page.name, &page.examples[position].id).unwrap_or(UNKNOWN);
+    plan.examples.iter().map(of).sum()
+}
+
+/// One part of the sessions, such that all parts take about as long. The same book and last run always
+/// give the same parts.
+pub fn shard(book: &Book, plans: Vec<SessionPlan>, last_run: &LastRun, part: usize, of: usize) -> Vec<SessionPlan> {
+    let mut order: Vec<usize> = (0..plans.len()).collect();
+    order.sort_by_key(|&at| (std::cmp::Reverse(weight(book, &plans[at], last_run)), at));
+    let mut loads = vec![Duration::ZERO; of];
+    let mut mine = HashSet::new();
+    for at in order {
+        let lightest = (0..of).min_by_key(|&shard| (loads[shard], shard)).unwrap_or(0);
+        loads[lightest] += weight(book, &plans[at], last_run);
+        if lightest + 1 == part {
+            mine.insert(at);
+        }
+    }
+    plans.into_iter().enumerate().filter(|(at, _)| mine.contains(at)).map(|(_, plan)| plan).collect()
+}
+
+/// The interpreter's version in the terms of version specifiers.
+pub fn version(interpreter: &Interpreter) -> Version {
+    let (major, minor, patch) = interpreter.version;
+    interpreter
+        .full_version
+        .parse()
+        .unwrap_or_else(|_| Version::new([u64::from(major), u64::from(minor), u64::from(patch)]))
+}
+
+/// Standard library modules whose import does nothing but define things, so that a session cannot tell
+/// whether it was done for it alone. What is not named here is imported by each session itself.
+const PRELOADABLE: &[&str] = &[
+    "abc", "argparse", "array", "ast", "asyncio", "base64", "bisect", "calendar", "collections",
+    "collections.abc", "concurrent.futures", "configparser", "contextlib", "copy", "csv", "dataclasses",
+    "datetime", "decimal", "difflib", "dis", "enum", "fnmatch", "fractions", "functools", "glob", "graphlib",
+    "hashlib", "heapq", "hmac", "html", "inspect", "io", "ipaddress", "itertools", "json", "keyword",
+    "linecache", "logging", "math", "numbers", "operator", "pathlib", "pickle", "pprint", "queue", "random",
+    "re", "reprlib", "secrets", "selectors", "shutil", "signal", "socket", "statistics", "string", "struct",
+    "subprocess", "tempfile", "textwrap", "threading", "time", "timeit", "tokenize", "traceback", "types",
+    "typing", "unittest", "unittest.mock", "urllib.parse", "uuid", "weakref",
+];
+
+/// Words of examples that look at what only an interpreter without preloaded modules shows.
+const INTROSPECTION: &[&str] = &["__subclasses__", "get_objects", "get_referrers", "dispatch_table"];
+
+fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> host::Options {
+    let mut importers: HashMap<&str, usize> = HashMap::new();
+    let mut probe: HashSet<&str> = HashSet::new();
+    let mut looks_inside = false;
+    for plan in plans {
+        let page = &run.book.pages[plan.page];
+        let mut imported: HashSet<&str> = HashSet::new();
+        for &position in &plan.examples {
+            let example = &page.examples[position];
+            imported.extend(imports(&example.source));
+            looks_inside |= INTROSPECTION.iter().any(|word| example.source.contains(word));
+            for need in &example.attributes.requires {
+                if let Need::Module(name) = need {
+                    probe.insert(name);
+                }
+            }
+            if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
+                imported.insert("traceback");
+            }
+        }
+        for name in imported {
+            *importers.entry(name).or_default() += 1;
+        }
+    }
+    // A module that one session alone imports costs the same wherever it is imported.
+    let mut preload: Vec<String> = PRELOADABLE
+        .iter()
+        .filter(|name| !looks_inside && importers.get(*name).is_some_and(|&count| count > 1))
+        .map(|name| (*name).to_owned())
+        .collect();
+    preload.sort();
+    let mut probe: Vec<String> = probe.into_iter().map(str::to_owned).collect();
+    probe.sort();
+    host::Options {
+        hash_seed: run.settings.hash_seed,
+        preload,
+        probe,
+        environment: run.config.environment.clone().into_iter().collect(),
+    }
+}
+
+/// Names behind `import` and `from` at the start of lines: a guess that costs nothing when it is wrong.
+fn imports(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().flat_map(|line| {
+        let line = line.trim_start().trim_start_matches(">>> ");
+        let (list, several) = match (line.strip_prefix("import "), line.strip_prefix("from ")) {
+            (Some(rest), _) => (rest, true),
+            (None, Some(rest)) => (rest, false),
+            (None, None) => ("", false),
+        };
+        list.split(',')
+            .take(if several { usize::MAX } else { 1 })
+            .filter_map(|name| name.split_whitespace().next())
+    })
+}
+
+struct Runner<'h, 'a> {
+    run: Run<'a>,
+    host: &'h Host,
+    version: Version,
+}
+
+/// What a session gave: results of its selected examples by position.
+struct SessionResults<'a> {
+    results: Vec<(usize, ExampleResult<'a>)>,
+    context: Context,
+}
+
+impl<'a> Runner<'_, 'a> {
+    /// Runs one session from its first example to its last.
+    fn session(&self, number: usize, plan: &SessionPlan) -> Result<SessionResults<'a>> {
+        let page = &self.run.book.pages[plan.page];
+        let directory = self.host.root().join(number.to_string());
+        let scratch = directory.join("project");
+        fs::create_dir_all(&scratch).with_context(|| format!("cannot make `{}`", scratch.display()))?;
+        let mut session = Session {
+            runner: self,
+            page,
+            recording: &self.run.recordings[plan.page],
+            scratch,
+            directory: &directory,
+            running: None,
+            sources: Vec::new(),
+            context: Context::default(),
+        };
+        session.context.scratch = session.scratch.to_string_lossy().into_owned();
+        let last = plan.examples.iter().copied().filter(|&at| self.runs_in_python(&page.examples[at])).last();
+        let mut results = Vec::new();
+        let mut blocked_by: Option<&str> = None;
+        for &position in &plan.examples {
+            let example = &page.examples[position];
+            let (verdict, outcome) = if let Some(by) = blocked_by {
+                (Verdict::Blocked { by: by.to_owned() }, None)
+            } else {
+                session.example(example, Some(position) == last)?
+            };
+            let breaks = match &verdict {
+                Verdict::Failed(failure) => !failure.leaves_session_intact(),
+                _ => false,
+            };
+            let gone = session.running.as_ref().is_some_and(|running| !running.is_alive());
+            if blocked_by.is_none() && (breaks || (gone && Some(position) != last)) {
+                blocked_by = Some(&example.id);
+            }
+            if plan.selected.contains(&position) && !matches!(example.kind, Kind::File(_)) {
+                let traceback = outcome.as_ref().and_then(|outcome| session.traceback(outcome));
+                results.push((position, ExampleResult { page, example, verdict, outcome, traceback }));
+            }
+        }
+        let context = session.context.clone();
+        drop(session);
+        // The directory goes with the run's; a big book need not fill the disk until then.
+        let _ = fs::remove_dir_all(&directory);
+        Ok(SessionResults { results, context })
+    }
+
+    fn runs_in_python(&self, example: &Example) -> bool {
+        matches!(example.kind, Kind::Module(_) | Kind::Transcript(_)) && self.reason_to_skip(example).is_none()
+    }
+
+    /// Why an example is not run here, and whether that is something missing.
+    fn reason_to_skip(&self, example: &Example) -> Option<(String, bool)> {
+        let attributes = &example.attributes;
+        if let Some(reason) = &attributes.skip {
+            return Some((reason.clone(), false));
+        }
+        if let Some(python) = &attributes.python
+            && !python.contains(&self.version.only_release())
+        {
+            return Some((format!("needs Python {python}"), false));
+        }
+        if attributes.norun.is_some() {
+            return None;
+        }
+        let missing = attributes.requires.iter().find(|need| !self.has(need))?;
+        Some((format!("needs {missing}"), true))
+    }
+
+    fn has(&self, need: &Need) -> bool {
+        match need {
+            Need::Module(name) => self.host.ready.modules.contains(name),
+            Need::Program(name) => self.host.find_program(name).is_some(),
+            Need::Root => rustix::process::geteuid().is_root(),
+        }
+    }
+}
+
+/// A session while it runs.
+struct Session<'r, 'a> {
+    runner: &'r Runner<'r, 'a>,
+    page: &'a Page,
+    recording: &'a Recording,
+    scratch: PathBuf,
+    directory: &'r Path,
+    running: Option<Running<'r>>,
+    /// Files that examples were saved as, with the examples.
+    sources: Vec<(PathBuf, &'a Example)>,
+    context: Context,
+}
+
+impl<'a> Session<'_, 'a> {
+    fn example(&mut self, example: &'a Example, last: bool) -> Result<(Verdict, Option<Outcome>)> {
+        if let Some((reason, unmet)) = self.runner.reason_to_skip(example) {
+            let verdict = if unmet && self.runner.run.settings.strict {
+                Verdict::Failed(Failure::Unmet { reason })
+            } else {
+                Verdict::Skipped { reason, unmet }
+            };
+            return Ok((verdict, None));
+        }
+        let outcome = match &example.kind {
+            Kind::File(path) => {
+                self.write_file(example, path)?;
+                return Ok((Verdict::Ran, None));
+            }
+            Kind::Console(_) if !self.runner.run.config.console => {
+                let reason = "console blocks run only where `verify.toml` says `console = true`";
+                return Ok((Verdict::Illustrative { reason: reason.to_owned() }, None));
+            }
+            Kind::Console(_) if example.attributes.norun.is_some() => {
+                let reason = example.attributes.norun.clone().unwrap_or_default();
+                return Ok((Verdict::Illustrative { reason }, None));
+            }
+            Kind::Console(commands) => self.run_console(example, commands)?,
+            Kind::Module(_) | Kind::Transcript(_) => self.run_python(example, last)?,
+        };
+        let recorded = self.recording.examples.iter().find(|recorded| recorded.id == example.id);
+        let expected = recorded.map(|recorded| recorded.expected_for(&self.runner.version));
+        let config = self.runner.run.config;
+        let page_output = (config.output == Output::Page && self.page.recording.is_some())
+            .then(|| PageOutput { base: recorded.map(|recorded| &recorded.expected) });
+        let terms = Terms {
+            recorded: expected.as_ref(),
+            must_be_recorded: self.page.recording.is_some(),
+            page: page_output,
+            doctest: config.doctest,
+            context: &self.context,
+        };
+        let mut verdict = verdict::judge(example, &outcome, &terms);
+        if matches!(verdict, Verdict::Verified | Verdict::Ran)
+            && let Some(other) = self.judge_artifacts(&outcome)
+        {
+            verdict = other;
+        }
+        Ok((verdict, Some(outcome)))
+    }
+
+    fn run_python(&mut self, example: &'a Example, last: bool) -> Result<Outcome> {
+        if self.running.is_none() {
+            let members = session_memory(self.page, example);
+            let limits = ProcessLimits::of(self.runner.run.config, members);
+            self.running = Some(self.runner.host.session(&self.scratch, limits, Program::Python)?);
+        }
+        let unit = self.unit(example, last)?;
+        let limits = self.limits(example);
+        let running = self.running.as_mut().expect("started above");
+        let done = running.run(unit, limits);
+        let artifacts = self.artifacts(example);
+        Ok(Outcome {
+            stdout: done.stdout,
+            stderr: done.stderr,
+            ending: done.ending,
+            steps: done.steps,
+            artifacts,
+            duration: done.duration,
+        })
+    }
+
+    fn unit(&mut self, example: &'a Example, last: bool) -> Result<Unit> {
+        let attributes = &example.attributes;
+        let mode = match &example.kind {
+            _ if attributes.norun.is_some() => Mode::Parse,
+            Kind::Transcript(statements) => Mode::Interactive {
+                statements: statements
+                    .iter()
+                    .filter(|statement| {
+                        !statement.options.apply(self.runner.run.config.doctest).contains(Flags::SKIP)
+                    })
+                    .map(|statement| Statement { source: statement.source.clone(), line: statement.line })
+                    .collect(),
+            },
+            Kind::Module(comments) => Mode::Module {
+                boundaries: comments.printed.iter().map(|run| run.lines.end - 1).collect(),
+                values: comments.values.iter().map(|(line, _)| *line).collect(),
+            },
+            Kind::Console(_) | Kind::File(_) => unreachable!("these do not run in the interpreter"),
+        };
+        let path = self.scratch.join(self.file_name());
+        let mut session_file = None;
+        if matches!(mode, Mode::Module { .. }) {
+            write(&path, example.source.as_bytes())?;
+            self.sources.push((path.clone(), example));
+            session_file = self.session_file()?;
+        }
+        let stdin = match &attributes.stdin {
+            None => None,
+            Some(text) => {
+                let path = self.directory.join("stdin");
+                write(&path, text.as_bytes())?;
+                Some(path)
+            }
+        };
+        let name = if matches!(mode, Mode::Interactive { .. }) {
+            String::new()
+        } else {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        Ok(Unit {
+            argv: std::iter::once(name).chain(attributes.args.iter().cloned()).collect(),
+            environment: attributes.env.clone(),
+            stdin,
+            source: example.source.clone(),
+            mode,
+            raises: attributes.raises.clone(),
+            last,
+            session_file,
+            path,
+        })
+    }
+
+    /// `example.py` for the first of a session, then `example_2.py` and so on; never a name that a
+    /// `file=` block has.
+    fn file_name(&self) -> String {
+        let taken = |name: &str| {
+            self.page.examples.iter().any(|example| example.attributes.file.as_deref() == Some(name))
+        };
+        let modules = self.sources.iter().filter(|(_, example)| matches!(example.kind, Kind::Module(_))).count();
+        let mut name = if modules == 0 { "example.py".to_owned() } else { format!("example_{}.py", modules + 1) };
+        while taken(&name) {
+            name.insert(0, '_');
+        }
+        name
+    }
+
+    /// Children that `multiprocessing` spawns run the main file again. From the second example on that
+    /// has to be the session so far, or they would miss what earlier examples defined.
+    fn session_file(&self) -> Result<Option<PathBuf>> {
+        let modules: Vec<&Example> = self
+            .sources
+            .iter()
+            .map(|(_, example)| *example)
+            .filter(|example| matches!(example.kind, Kind::Module(_)))
+            .collect();
+        let uses_processes = |example: &&Example| {
+            ["multiprocessing", "concurrent.futures", "ProcessPool"].iter().any(|word| example.source.contains(word))
+        };
+        if modules.len() < 2 || !modules.iter().any(uses_processes) {
+            return Ok(None);
+        }
+        let path = self.directory.join("example.py");
+        let (current, earlier) = modules.split_last().expect("there are two");
+        let mut text = String::new();
+        for example in earlier.iter().filter(|e| e.attributes.raises.is_none() && e.attributes.exits.is_none()) {
+            text.push_str(&example.source);
+            text.push('\n');
+        }
+        text.push_str(&current.source);
+        write(&path, text.as_bytes())?;
+        Ok(Some(path))
+    }
+
+    fn run_console(&mut self, example: &Example, commands: &[console::Command]) -> Result<Outcome> {
+        let host = self.runner.host;
+        let program = host
+            .find_program("bash")
+            .or_else(|| host.find_program("sh"))
+            .context("no `bash` or `sh` was found for console blocks; install one")?;
+        let mut script = String::new();
+        for (name, value) in &example.attributes.env {
+            script.push_str(&format!("export {name}='{}'\n", value.replace('\'', "'\\''")));
+        }
+        script.push_str(&console::script(commands));
+        let limits = ProcessLimits::of(self.runner.run.config, example.attributes.memory);
+        let mut shell = host.session(&self.scratch, limits, Program::Shell { program, script })?;
+        let done = shell.run_shell(self.limits(example));
+        Ok(Outcome {
+            stdout: done.stdout,
+            stderr: done.stderr,
+            ending: done.ending,
+            steps: done.steps,
+            artifacts: self.artifacts(example),
+            duration: done.duration,
+        })
+    }
+
+    fn limits(&self, example: &Example) -> host::Limits {
+        let config = &self.runner.run.config.limits;
+        let timeout = example.attributes.timeout.or(self.runner.run.settings.timeout).unwrap_or(config.timeout);
+        host::Limits { timeout, output: config.output }
+    }
+
+    fn write_file(&mut self, example: &'a Example, name: &str) -> Result<()> {
+        let path = self.scratch.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if path.exists() {
+            // Python takes cached bytecode for current when size and second of a file are the same.
+            if let Some(parent) = path.parent() {
+                let _ = fs::remove_dir_all(parent.join("__pycache__"));
+            }
+        }
+        write(&path, example.source.as_bytes())?;
+        self.sources.push((path, example));
+        Ok(())
+    }
+
+    fn artifacts(&self, example: &Example) -> Vec<(String, Option<Vec<u8>>)> {
+        example
+            .attributes
+            .artifacts
+            .iter()
+            .map(|name| (name.clone(), fs::read(self.scratch.join(name)).ok()))
+            .collect()
+    }
+
+    fn judge_artifacts(&self, outcome: &Outcome) -> Option<Verdict> {
+        let recording = self.page.recording.as_ref()?;
+        for (name, bytes) in &outcome.artifacts {
+            let Some(bytes) = bytes else {
+                return Some(Verdict::Failed(Failure::Differs(vec![Difference {
+                    aspect: Aspect::Artifact(name.clone()),
+                    expected: "a file\n".to_owned(),
+                    actual: "no such file was made\n".to_owned(),
+                }])));
+            };
+            let Ok(expected) = fs::read(artifact_path(recording, name)) else {
+                return Some(Verdict::Unrecorded);
+            };
+            if let Some(difference) = compare::artifact_matches(name, &expected, bytes) {
+                return Some(Verdict::Failed(Failure::Differs(vec![difference])));
+            }
+        }
+        None
+    }
+
+    /// The traceback of an exception, with the example's files and lines replaced by those of the page.
+    fn traceback(&self, outcome: &Outcome) -> Option<String> {
+        let exception = match &outcome.ending {
+            Ending::Raised(exception) => exception,
+            _ => outcome.steps.iter().find_map(|step| step.exception.as_ref())?,
+        };
+        if exception.traceback.is_empty() {
+            return None;
+        }
+        Some(self.with_page_lines(&exception.traceback))
+    }
+
+    fn with_page_lines(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (path, example) in &self.sources {
+            let frame = format!("File \"{}\", line ", path.display());
+            let mut out = String::new();
+            let mut rest = text.as_str();
+            while let Some(at) = rest.find(&frame) {
+                let (before, behind) = (&rest[..at], &rest[at + frame.len()..]);
+                let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                let line = behind[..digits].parse::<usize>().unwrap_or(1);
+                out.push_str(before);
+                let page_line = example.block.code_line + line.max(1) - 1;
+                out.push_str(&format!("File \"{}\", line {page_line}", self.page.name));
+                rest = &behind[digits..];
+            }
+            out.push_str(rest);
+            text = out;
+        }
+        text
+    }
+}
+
+/// Where the expected bytes of an artefact are kept: beside the recording, in a directory of its name.
+pub fn artifact_path(recording: &Path, name: &str) -> PathBuf {
+    recording.with_extension("").join(name)
+}
+
+/// Examples of a session share a process, so the largest limit that one of them asks for holds for all.
+fn session_memory(page: &Page, example: &Example) -> Option<u64> {
+    page.examples
+        .iter()
+        .filter(|other| other.topic == example.topic || other.attributes.session == example.attributes.session)
+        .filter_map(|other| other.attributes.memory)
+        .max()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+}

@@ -1,0 +1,225 @@
+//! What was typed. What it means is for [`crate::commands`] to say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::attributes;
+
+const EXAMPLES: &str = "\
+Examples:
+  verify                              check the whole book
+  verify --chapter 7                  one chapter; also --section 7.3, --example ID, -k EXPR
+  verify record --failed              record what has changed, after proving it stable
+  verify --python 3.13 --python 3.11  the same pages under several interpreters
+  verify docs/ README.md              any Markdown, no configuration needed
+
+Exit status: 0 all good, 1 an example is not as expected, 2 usage, configuration or environment,
+3 nothing to run, 130 interrupted.";
+
+/// Proves the Python examples in Markdown: runs them and compares what they do with what is recorded.
+#[derive(Debug, Parser)]
+#[command(name = "verify", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub check: Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record new and changed outputs, after several runs have shown that they are stable
+    Record(Record),
+    /// List every fence with its line, its id and what becomes of it; starts no Python
+    List(List),
+    /// Run an example and show its source, what it did and what is recorded
+    Show(Show),
+    /// Write a commented `verify.toml`
+    Init(Init),
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub run: Run,
+    #[command(flatten)]
+    pub report: Report,
+}
+
+#[derive(Debug, Args)]
+pub struct Record {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub run: Run,
+    #[command(flatten)]
+    pub report: Report,
+    /// Record although `CI` is set
+    #[arg(long)]
+    pub in_ci: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How to write the list
+    #[arg(long, value_enum, default_value_t = ListFormat::Human)]
+    pub format: ListFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A section (`7.3`), an id, `page.md::id` or `page.md:LINE`
+    pub target: String,
+    #[command(flatten)]
+    pub run: Run,
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where to write it
+    #[arg(default_value = ".")]
+    pub directory: PathBuf,
+}
+
+/// What to run. Everything that is given must hold.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub struct Selection {
+    /// Pages, or directories of pages [default: `pages` of `verify.toml`, or here]
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Chapter 7 is the pages in a directory such as `07-advanced`
+    #[arg(long, value_name = "NUMBER")]
+    pub chapter: Vec<u32>,
+    /// A section by the number in its heading, subsections included
+    #[arg(long, value_name = "NUMBER")]
+    pub section: Vec<String>,
+    /// An example by its id, as `page.md::id` or as `page.md:LINE`
+    #[arg(long, value_name = "ID")]
+    pub example: Vec<String>,
+    /// Words joined by `and`, `or`, `not`, sought in page names, ids and headings
+    #[arg(short = 'k', value_name = "EXPR")]
+    pub keyword: Option<String>,
+    /// Pages that differ from a git revision, or whose recordings do
+    #[arg(long, value_name = "REF", num_args = 0..=1, require_equals = true, default_missing_value = "HEAD")]
+    pub changed: Option<String>,
+    /// What failed in the last run
+    #[arg(long)]
+    pub failed: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Running")]
+pub struct Run {
+    /// A version such as 3.12, a Python, or an environment; several run one after the other
+    #[arg(long, value_name = "VERSION|PATH")]
+    pub python: Vec<String>,
+    /// Sessions at the same time [default: number of processors]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Stop after the first failure
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Run one part of the sessions, such as 1/4
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<(usize, usize)>,
+    /// Fail where something that an example requires is missing, and on orphans
+    #[arg(long)]
+    pub strict: bool,
+    /// Time limit of examples that set none, such as 30s or 500ms
+    #[arg(long, value_name = "TIME", value_parser = attributes::duration)]
+    pub timeout: Option<Duration>,
+    /// Use the interpreter as it is: don't provide the packages of `requirements`
+    #[arg(long)]
+    pub no_sync: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Report")]
+pub struct Report {
+    /// How to report
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Write the report to a file; the terminal gets the human one
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Only failures and the summary
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Every example with its verdict
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+    /// JUnit XML
+    Junit,
+    /// GitHub annotations, and a job summary
+    Github,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    pub fn choice(self) -> anstream::ColorChoice {
+        match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    text.split_once('/')
+        .and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)))
+        .filter(|&(part, of)| part >= 1 && part <= of)
+        .ok_or_else(|| "write a part and their number, such as 1/4".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shards() {
+        assert_eq!(shard("2/4"), Ok((2, 4)));
+        for wrong in ["0/4", "5/4", "1", "a/b", "1/0"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,762 @@
+//! One function per subcommand: from what was typed to an exit status.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::book::{Book, Keyword, Page, Problem, Selection};
+use crate::check::{self, Recordings, Results, SessionPlan, Settings};
+use crate::cli;
+use crate::compare;
+use crate::config::{self, Config};
+use crate::environment::{self, Progress};
+use crate::example::{Example, Kind};
+use crate::interpreter::{self, Interpreter, Request};
+use crate::outcome::Ending;
+use crate::record::{self, Draft, Proof, Reason};
+use crate::recording::{self, Recording};
+use crate::report::github::Github;
+use crate::report::human::{Human, Verbosity};
+use crate::report::json::Json;
+use crate::report::junit::Junit;
+use crate::report::{Event, Finished, Reporter, Summary};
+use crate::schedule;
+use crate::state::LastRun;
+
+/// How a command ended, where nothing kept it from doing its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Good,
+    /// An example is not as expected.
+    Failed,
+    /// Pages, recordings or their configuration have mistakes.
+    Problems,
+    NothingToRun,
+}
+
+/// `verify [PATH…]`
+pub fn check(arguments: &cli::Check) -> Result<Status> {
+    schedule::watch_signals()?;
+    let project = Project::load(&arguments.selection)?;
+    let pythons = interpreters(&arguments.run.python);
+    let mut sinks = Sinks::new(&arguments.report, pythons.len() > 1)?;
+    if !project.problems.is_empty() {
+        sinks.event(&Event::Problems(&project.problems))?;
+        sinks.finish()?;
+        return Ok(Status::Problems);
+    }
+    let plans = project.plans(&arguments.run)?;
+    if plans.is_empty() {
+        return Ok(nothing_to_run(&project));
+    }
+    let settings = settings(&arguments.run, 0);
+    let mut total = Summary::default();
+    let mut orphaned = false;
+    for request in &pythons {
+        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+        let finished = project.check_on(&interpreter, &plans, &settings, &mut sinks)?;
+        total.add(&finished.summary);
+        orphaned |= finished.orphaned;
+        if settings.fail_fast && total.failures() > 0 {
+            break;
+        }
+    }
+    sinks.finish()?;
+    let failed = total.failures() > 0 || (orphaned && arguments.run.strict);
+    Ok(if failed { Status::Failed } else { Status::Good })
+}
+
+/// `verify record`
+pub fn record(arguments: &cli::Record) -> Result<Status> {
+    schedule::watch_signals()?;
+    if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") && !arguments.in_ci {
+        bail!("`CI` is set, where recording would hide what a check is for; pass `--in-ci` to record all the same");
+    }
+    let project = Project::load(&arguments.selection)?;
+    let mut sinks = Sinks::new(&arguments.report, false)?;
+    if !project.problems.is_empty() {
+        sinks.event(&Event::Problems(&project.problems))?;
+        sinks.finish()?;
+        return Ok(Status::Problems);
+    }
+    let _lock = project.lock_recording()?;
+    let plans = project.plans(&arguments.run)?;
+    if plans.is_empty() && !project.selection.is_everything() {
+        return Ok(nothing_to_run(&project));
+    }
+    // Without `--python` the versions that the project records for; the first of them is the base.
+    let mut requests = interpreters(&arguments.run.python);
+    if arguments.run.python.is_empty() && !project.config.python.is_empty() {
+        requests = project.config.python.iter().map(|version| Some(Request::parse(version))).collect();
+    }
+    let mut draft = Draft::new(project.recordings.clone());
+    let mut failed = 0;
+    for request in &requests {
+        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+        failed += project.record_on(&interpreter, &plans, &arguments.run, &mut draft, &mut sinks)?;
+    }
+    sinks.finish()?;
+    if schedule::interrupted() {
+        bail!(schedule::Interrupted);
+    }
+    let mut out = anstream::AutoStream::new(io::stdout(), arguments.report.color.choice());
+    let refused = std::mem::take(&mut draft.refused);
+    for refusal in &refused {
+        refuse(refusal, &mut out)?;
+    }
+    let changed = draft.changed.len();
+    let whole = project.whole_pages();
+    let prune = project.is_whole();
+    let written = draft.write(&project.book, &project.config, &project.recordings, &whole, prune)?;
+    for file in &written.removed {
+        writeln!(out, "removed {}", file.display())?;
+    }
+    writeln!(
+        out,
+        "recorded {changed} examples: {} recordings and {} pages written, {} refused, {failed} failed",
+        written.recordings,
+        written.pages,
+        refused.len()
+    )?;
+    Ok(if refused.is_empty() && failed == 0 { Status::Good } else { Status::Failed })
+}
+
+/// `verify list`
+pub fn list(arguments: &cli::List) -> Result<Status> {
+    let project = Project::load(&arguments.selection)?;
+    let mut out = io::stdout().lock();
+    let mut count = 0;
+    for page in &project.book.pages {
+        let mut entries: Vec<(usize, serde_json::Value)> = Vec::new();
+        for example in &page.examples {
+            if project.selection.contains(page, example) {
+                entries.push((example.block.line, listed(page, example)));
+            }
+        }
+        // The blocks that are no examples belong to no section or id; they are shown with whole pages.
+        if entries.len() == page.examples.len() {
+            for other in &page.others {
+                let becomes = match other.output_of {
+                    Some(line) => format!("output of line {line}"),
+                    None => "not Python".to_owned(),
+                };
+                entries.push((
+                    other.line,
+                    serde_json::json!({
+                        "page": page.name, "line": other.line, "language": other.language, "becomes": becomes,
+                    }),
+                ));
+            }
+        }
+        entries.sort_by_key(|(line, _)| *line);
+        count += entries.len();
+        for (line, entry) in entries {
+            if arguments.format == cli::ListFormat::Json {
+                writeln!(out, "{entry}")?;
+                continue;
+            }
+            let id = entry["id"].as_str().unwrap_or("-");
+            writeln!(out, "{}:{line}  {id}  {}", page.name, entry["becomes"].as_str().unwrap_or_default())?;
+        }
+    }
+    for problem in &project.problems {
+        writeln!(anstream::stderr(), "error: {problem}")?;
+    }
+    if !project.problems.is_empty() {
+        return Ok(Status::Problems);
+    }
+    Ok(if count == 0 { Status::NothingToRun } else { Status::Good })
+}
+
+/// `verify show TARGET`
+pub fn show(arguments: &cli::Show) -> Result<Status> {
+    schedule::watch_signals()?;
+    let is_section = arguments.target.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let mut project = Project::load_all()?;
+    if is_section {
+        project.selection.sections = vec![arguments.target.clone()];
+    } else {
+        project.selection.examples = vec![arguments.target.clone()];
+    }
+    let mut out = anstream::AutoStream::new(io::stdout(), arguments.color.choice());
+    if !project.problems.is_empty() {
+        Human::default().event(&Event::Problems(&project.problems), &mut out)?;
+        return Ok(Status::Problems);
+    }
+    let plans = project.plans(&arguments.run)?;
+    if plans.is_empty() {
+        return Ok(nothing_to_run(&project));
+    }
+    let settings = settings(&arguments.run, 0);
+    let last_run = LastRun::default();
+    let mut status = Status::Good;
+    for request in interpreters(&arguments.run.python) {
+        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+        let results = project.run(&interpreter, &plans, &settings, &last_run, &mut |_| Ok(()))?;
+        let version = check::version(&interpreter);
+        for page in &results.pages {
+            let number = project.number(page.page);
+            for result in &page.examples {
+                if result.verdict.is_failure() {
+                    status = Status::Failed;
+                }
+                let recorded =
+                    project.recordings[number].examples.iter().find(|recorded| recorded.id == result.example.id);
+                shown(result, &interpreter, recorded.map(|recorded| recorded.expected_for(&version)).as_ref(), &mut out)?;
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// `verify init`
+pub fn init(arguments: &cli::Init) -> Result<Status> {
+    let file = arguments.directory.join(config::FILE_NAME);
+    let mut options = fs::OpenOptions::new();
+    let written = options.write(true).create_new(true).open(&file).and_then(|mut new| new.write_all(config::TEMPLATE.as_bytes()));
+    match written {
+        Ok(()) => {
+            writeln!(io::stdout(), "wrote {}; now `verify record` records what your examples print", file.display())?;
+            Ok(Status::Good)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("`{}` exists already; edit it, or remove it first", file.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot write `{}`", file.display())),
+    }
+}
+
+/// A book with everything that is known of it before anything runs.
+struct Project {
+    config: Config,
+    book: Book,
+    recordings: Recordings,
+    selection: Selection,
+    problems: Vec<Problem>,
+    /// Paths were typed, so that pages may be missing from `book`.
+    partial: bool,
+}
+
+struct Checked {
+    summary: Summary,
+    orphaned: bool,
+}
+
+impl Project {
+    fn load_all() -> Result<Project> {
+        Project::load(&cli::Selection {
+            paths: Vec::new(),
+            chapter: Vec::new(),
+            section: Vec::new(),
+            example: Vec::new(),
+            keyword: None,
+            changed: None,
+            failed: false,
+        })
+    }
+
+    fn load(arguments: &cli::Selection) -> Result<Project> {
+        let start = arguments.paths.first().cloned().unwrap_or_else(|| PathBuf::from("."));
+        if !start.exists() {
+            bail!("`{}` does not exist", start.display());
+        }
+        let config = Config::find(&start)?;
+        let book = Book::read(&config, &arguments.paths)?;
+        let keyword = arguments.keyword.as_deref().map(Keyword::parse).transpose().map_err(anyhow::Error::msg)?;
+        let mut selection = Selection {
+            chapters: arguments.chapter.clone(),
+            sections: arguments.section.clone(),
+            examples: arguments.example.clone(),
+            keyword,
+            pages: None,
+            failed: None,
+        };
+        if let Some(revision) = &arguments.changed {
+            selection.pages = Some(changed_pages(&config, &book, revision)?);
+        }
+        if arguments.failed {
+            selection.failed = Some(LastRun::read(&config.cache_directory()).failed());
+        }
+        let mut problems = book.problems.clone();
+        let mut recordings = Vec::new();
+        for page in &book.pages {
+            let (recording, problem) = read_recording(page);
+            recordings.push(recording);
+            problems.extend(problem);
+        }
+        let partial = !arguments.paths.is_empty();
+        Ok(Project { config, book, recordings, selection, problems, partial })
+    }
+
+    fn plans(&self, run: &cli::Run) -> Result<Vec<SessionPlan>> {
+        let mut plans = check::plan(&self.book, &self.config, &self.selection);
+        if let Some((part, of)) = run.shard {
+            let last_run = LastRun::read(&self.config.cache_directory());
+            plans = check::shard(&self.book, plans, &last_run, part, of);
+        }
+        Ok(plans)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.selection.is_everything() && !self.partial
+    }
+
+    /// For each page, whether all of it is selected.
+    fn whole_pages(&self) -> Vec<bool> {
+        self.book
+            .pages
+            .iter()
+            .map(|page| page.examples.iter().all(|example| self.selection.contains(page, example)))
+            .collect()
+    }
+
+    fn number(&self, page: &Page) -> usize {
+        self.book.pages.iter().position(|other| std::ptr::eq(other, page)).expect("a page of this book")
+    }
+
+    /// The interpreter to run on, with the book's packages.
+    fn interpreter(&self, request: Option<&Request>, run: &cli::Run) -> Result<Interpreter> {
+        let cache = self.config.cache_directory();
+        let environment = |name: &str| std::env::var_os(name);
+        let interpreter = interpreter::discover(request, &self.config.root, &environment, &cache)?;
+        let Some(requirements) = self.config.requirements.as_ref().filter(|_| !run.no_sync) else {
+            return Ok(interpreter);
+        };
+        let mut progress = |progress: Progress| {
+            let version = &interpreter.full_version;
+            let _ = match progress {
+                Progress::Waiting => writeln!(io::stderr(), "waiting for another run to provide the packages"),
+                Progress::FetchingUv => writeln!(io::stderr(), "fetching uv"),
+                Progress::Creating => writeln!(io::stderr(), "making an environment for Python {version}"),
+                Progress::Installing { packages } => {
+                    writeln!(io::stderr(), "installing {packages} packages for Python {version}")
+                }
+                Progress::Done { seconds } => writeln!(io::stderr(), "environment ready in {seconds:.1}s"),
+            };
+        };
+        Ok(environment::provide(&interpreter, requirements, &self.config.root, &cache, &mut progress)?)
+    }
+
+    fn run<'a>(
+        &'a self,
+        interpreter: &'a Interpreter,
+        plans: &[SessionPlan],
+        settings: &'a Settings,
+        last_run: &'a LastRun,
+        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    ) -> Result<Results<'a>> {
+        let run = check::Run {
+            book: &self.book,
+            config: &self.config,
+            interpreter,
+            recordings: &self.recordings,
+            settings,
+            last_run,
+        };
+        check::run(&run, plans, on_event)
+    }
+
+    fn check_on(
+        &self,
+        interpreter: &Interpreter,
+        plans: &[SessionPlan],
+        settings: &Settings,
+        sinks: &mut Sinks,
+    ) -> Result<Checked> {
+        let start = Instant::now();
+        let cache = self.config.cache_directory();
+        let last_run = LastRun::read(&cache);
+        sinks.start_bar(plans.len());
+        let results = self.run(interpreter, plans, settings, &last_run, &mut |event| sinks.event(event))?;
+        let mut summary = Summary::default();
+        for result in results.pages.iter().flat_map(|page| &page.examples) {
+            summary.count(&result.verdict);
+        }
+        let orphans = if self.is_whole() { self.orphans() } else { Vec::new() };
+        sinks.event(&Event::Finished(&Finished {
+            interpreter,
+            summary,
+            orphans: &orphans,
+            stopped_early: results.stopped_early,
+            duration: start.elapsed(),
+        }))?;
+        let mut next = last_run.clone();
+        next.update(&results.pages);
+        next.write(&cache);
+        Ok(Checked { summary, orphaned: !orphans.is_empty() })
+    }
+
+    /// Runs on one interpreter and drafts what to record; returns how many examples failed for good.
+    fn record_on(
+        &self,
+        interpreter: &Interpreter,
+        plans: &[SessionPlan],
+        run: &cli::Run,
+        draft: &mut Draft,
+        sinks: &mut Sinks,
+    ) -> Result<usize> {
+        let settings = settings(run, 0);
+        let last_run = LastRun::read(&self.config.cache_directory());
+        sinks.start_bar(plans.len());
+        let mut hopeless = 0;
+        let results = {
+            // What recording will settle is not news; what it can't settle is.
+            let mut on_event = |event: &Event<'_>| match event {
+                Event::Started(_) | Event::Progress { .. } => sinks.event(event),
+                _ => Ok(()),
+            };
+            self.run(interpreter, plans, &settings, &last_run, &mut on_event)?
+        };
+        for page in &results.pages {
+            let failed: Vec<_> = page
+                .examples
+                .iter()
+                .filter(|result| result.verdict.is_failure() && !record::may_be_recorded(&result.verdict))
+                .collect();
+            hopeless += failed.len();
+            sinks.failures(page, &failed)?;
+        }
+        let mut prove = |plans: &[SessionPlan]| -> Result<Vec<Proof>> {
+            (1..self.config.proof_runs)
+                .map(|seed| {
+                    // A run's own seed would prove nothing that chance has not proved before.
+                    let settings = Settings { hash_seed: seed * 7919, ..settings.clone() };
+                    let results = self.run(interpreter, plans, &settings, &last_run, &mut |_| Ok(()))?;
+                    Ok(Proof::of(&self.book, results))
+                })
+                .collect()
+        };
+        let is_base = self.is_base(interpreter);
+        draft.take(&self.book, &self.config, interpreter, is_base, plans, &results, &mut prove)?;
+        Ok(hopeless)
+    }
+
+    /// Whether recordings made with this interpreter are the base: the first configured version, or any.
+    fn is_base(&self, interpreter: &Interpreter) -> bool {
+        let Some(base) = self.config.python.first() else {
+            return true;
+        };
+        let version = &interpreter.full_version;
+        version.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
+    fn orphans(&self) -> Vec<String> {
+        let here = std::env::current_dir().and_then(|path| path.canonicalize()).unwrap_or_default();
+        let name = |file: &Path| crate::book::display_name(file, &here);
+        let mut orphans: Vec<String> =
+            record::orphaned_files(&self.book, &self.config).iter().map(|file| name(file)).collect();
+        for (page, recording) in self.book.pages.iter().zip(&self.recordings) {
+            if let Some(file) = &page.recording {
+                let entries = record::orphaned_entries(page, recording);
+                orphans.extend(entries.iter().map(|id| format!("{}: {id}", name(file))));
+            }
+        }
+        orphans
+    }
+
+    /// Two recorders at once would each write what the other has not seen.
+    fn lock_recording(&self) -> Result<fs::File> {
+        let directory = self.config.cache_directory();
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+        let ignore = directory.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n")?;
+        }
+        let file = fs::File::create(directory.join("record.lock"))
+            .with_context(|| format!("cannot write in `{}`", directory.display()))?;
+        if file.try_lock().is_err() {
+            writeln!(io::stderr(), "waiting for another `verify record` to finish")?;
+            file.lock()?;
+            // What it has written is news to us.
+            bail!("another `verify record` has just finished here; run this one again to start from its results");
+        }
+        Ok(file)
+    }
+}
+
+/// Where events go: the chosen format, the human one beside it, the progress bar.
+struct Sinks {
+    reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)>,
+    human: Human,
+    color: anstream::ColorChoice,
+    bar: Option<ProgressBar>,
+    wants_bar: bool,
+}
+
+impl Sinks {
+    fn new(report: &cli::Report, several: bool) -> Result<Sinks> {
+        let verbosity = match (report.quiet, report.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        let human = || Human { verbosity, several };
+        let choice = report.color.choice();
+        let chosen: Box<dyn Reporter> = match report.format {
+            cli::Format::Human => Box::new(human()),
+            cli::Format::Json => Box::new(Json),
+            cli::Format::Junit => Box::new(Junit::default()),
+            cli::Format::Github => {
+                Box::new(Github::new(std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from)))
+            }
+        };
+        let stdout = || anstream::AutoStream::new(io::stdout(), choice);
+        let mut reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)> = Vec::new();
+        match &report.output {
+            Some(path) => {
+                let file = fs::File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+                let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
+                reporters.push((chosen, Box::new(file)));
+                if report.format != cli::Format::Human {
+                    reporters.push((Box::new(human()), Box::new(stdout())));
+                }
+            }
+            None => reporters.push((chosen, Box::new(stdout()))),
+        }
+        let wants_bar = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
+        Ok(Sinks { reporters, human: human(), color: choice, bar: None, wants_bar })
+    }
+
+    fn start_bar(&mut self, sessions: usize) {
+        if !self.wants_bar {
+            return;
+        }
+        let bar = ProgressBar::new(sessions as u64);
+        let style = "{bar:30} {pos}/{len} sessions  {msg}";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        self.bar = Some(bar);
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        if let Event::Progress { done, failed } = event {
+            if let Some(bar) = &self.bar {
+                bar.set_position(*done as u64);
+                if *failed > 0 {
+                    bar.set_message(format!("{failed} failed"));
+                }
+            }
+            return Ok(());
+        }
+        if let (Event::Finished(_), Some(bar)) = (event, &self.bar) {
+            bar.finish_and_clear();
+        }
+        let mut write = || -> io::Result<()> {
+            for (reporter, out) in &mut self.reporters {
+                reporter.event(event, out)?;
+                out.flush()?;
+            }
+            Ok(())
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Shows single failures, as the human report does.
+    fn failures(&mut self, page: &crate::report::PageResult<'_>, failed: &[&crate::report::ExampleResult<'_>]) -> io::Result<()> {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        let mut out = anstream::AutoStream::new(io::stdout(), self.color);
+        for result in failed {
+            self.human.failure(result, &page.interpreter.full_version, &mut out)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        for (reporter, out) in &mut self.reporters {
+            reporter.finish(out)?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
+    if typed.is_empty() {
+        return vec![None];
+    }
+    typed.iter().map(|text| Some(Request::parse(text))).collect()
+}
+
+fn settings(run: &cli::Run, hash_seed: u32) -> Settings {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Settings {
+        jobs: run.jobs.map_or(processors, usize::from),
+        fail_fast: run.fail_fast,
+        strict: run.strict,
+        timeout: run.timeout,
+        hash_seed,
+    }
+}
+
+fn nothing_to_run(project: &Project) -> Status {
+    let examples: usize = project.book.pages.iter().map(|page| page.examples.len()).sum();
+    let message = if project.book.pages.is_empty() {
+        format!("no Markdown page was found in `{}`", project.config.root.display())
+    } else if examples == 0 {
+        format!("{} pages hold no Python example", project.book.pages.len())
+    } else {
+        format!("none of {examples} examples is selected; `verify list` shows them")
+    };
+    let _ = writeln!(anstream::stderr(), "error: nothing to run: {message}");
+    Status::NothingToRun
+}
+
+fn read_recording(page: &Page) -> (Recording, Option<Problem>) {
+    let Some(file) = page.recording.as_ref().filter(|file| file.exists()) else {
+        return (Recording::default(), None);
+    };
+    let here = std::env::current_dir().and_then(|path| path.canonicalize()).unwrap_or_default();
+    let name = crate::book::display_name(file, &here);
+    let problem = |line, message| Some(Problem { page: name.clone(), line, message });
+    match fs::read_to_string(file) {
+        Ok(text) => match recording::parse(&text) {
+            Ok(recording) => (recording, None),
+            Err(found) => (Recording::default(), problem(Some(found.line), found.message)),
+        },
+        Err(error) => (Recording::default(), problem(None, format!("cannot be read: {error}"))),
+    }
+}
+
+/// Pages that git says differ from a revision, or whose recordings do; untracked files differ too.
+fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<PathBuf>> {
+    let git = |arguments: &[&str]| -> Result<Vec<u8>> {
+        let output = Process::new("git")
+            .current_dir(&config.root)
+            .args(arguments)
+            .output()
+            .context("`--changed` asks git, which cannot be started")?;
+        if !output.status.success() {
+            bail!("`--changed={revision}`: git says: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(output.stdout)
+    };
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    let top = PathBuf::from(String::from_utf8_lossy(&top).trim());
+    let mut names = git(&["diff", "--name-only", "-z", revision, "--"])?;
+    names.extend(git(&["ls-files", "--others", "--exclude-standard", "--full-name", "-z"])?);
+    let changed: Vec<PathBuf> = names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| top.join(String::from_utf8_lossy(name).as_ref()))
+        .collect();
+    let is_changed = |file: &PathBuf| changed.contains(file);
+    Ok(book
+        .pages
+        .iter()
+        .filter(|page| is_changed(&page.file) || page.recording.as_ref().is_some_and(is_changed))
+        .map(|page| page.file.clone())
+        .collect())
+}
+
+fn listed(page: &Page, example: &Example) -> serde_json::Value {
+    let attributes = &example.attributes;
+    let kind = match &example.kind {
+        Kind::Module(_) => "module",
+        Kind::Transcript(_) => "transcript",
+        Kind::Console(_) => "console",
+        Kind::File(_) => "file",
+    };
+    let mut becomes = match (&attributes.skip, &attributes.norun, &example.kind) {
+        (Some(reason), _, _) => format!("skipped: {reason}"),
+        (None, Some(reason), _) => format!("not run: {reason}"),
+        (None, None, Kind::Module(_)) => "runs".to_owned(),
+        (None, None, Kind::Transcript(statements)) => format!("runs as a transcript of {}", statements.len()),
+        (None, None, Kind::Console(commands)) => format!("runs {} commands", commands.len()),
+        (None, None, Kind::File(path)) => format!("is written to {path}"),
+    };
+    if let Some(name) = &attributes.raises {
+        becomes.push_str(&format!(", raises {name}"));
+    }
+    if let Some(status) = attributes.exits {
+        becomes.push_str(&format!(", exits with {status}"));
+    }
+    if let Some(python) = &attributes.python {
+        becomes.push_str(&format!(", on Python {python}"));
+    }
+    for need in &attributes.requires {
+        becomes.push_str(&format!(", needs {need}"));
+    }
+    serde_json::json!({
+        "page": page.name,
+        "line": example.block.line,
+        "id": example.id,
+        "section": example.section,
+        "heading": example.heading,
+        "kind": kind,
+        "becomes": becomes,
+        "source": example.source,
+    })
+}
+
+fn shown(
+    result: &crate::report::ExampleResult<'_>,
+    interpreter: &Interpreter,
+    recorded: Option<&recording::Expected>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let strong = anstyle::Style::new().bold();
+    writeln!(
+        out,
+        "{strong}{}:{}  {}{strong:#}  {} on Python {}",
+        result.page.name,
+        result.example.block.line,
+        result.example.id,
+        result.verdict.word(),
+        interpreter.full_version
+    )?;
+    section(out, "source", &result.example.source)?;
+    if let Some(outcome) = &result.outcome {
+        section(out, "stdout", &compare::lossy(&outcome.stdout))?;
+        section(out, "stderr", &compare::lossy(&outcome.stderr))?;
+        match &outcome.ending {
+            Ending::Raised(exception) => section(out, "exception", &exception.text())?,
+            Ending::Exited { status, .. } => section(out, "exit status", &status.to_string())?,
+            _ => {}
+        }
+    }
+    if let Some(recorded) = recorded {
+        section(out, "recorded stdout", &compare::lossy(&recorded.stdout))?;
+        section(out, "recorded stderr", &compare::lossy(&recorded.stderr))?;
+        section(out, "recorded exception", recorded.exception.as_deref().unwrap_or_default())?;
+    }
+    writeln!(out)
+}
+
+fn section(out: &mut dyn Write, name: &str, text: &str) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  {name}:")?;
+    for line in text.lines() {
+        writeln!(out, "    {}", crate::report::human::visible(line))?;
+    }
+    Ok(())
+}
+
+fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
+    let bad = anstyle::AnsiColor::Red.on_default().bold();
+    writeln!(out, "\n{bad}refused{bad:#}: {}:{} ({})", refusal.page, refusal.line, refusal.id)?;
+    match &refusal.reason {
+        Reason::FailedAgain(what) => writeln!(out, "  {what}"),
+        Reason::Unstable(diagnosis) => {
+            writeln!(out, "  its output varies from run to run: {}", diagnosis.cause.words())?;
+            for (first, second) in diagnosis.lines.iter().take(5) {
+                writeln!(out, "  - {}", crate::report::human::visible(first))?;
+                writeln!(out, "  + {}", crate::report::human::visible(second))?;
+            }
+            writeln!(out, "  {}", diagnosis.advice)
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Our side of the process boundary: starts a host, asks it for sessions, and takes its death for a value.
+//!
+//! `verify` itself never runs an example. It holds one end of a few pipes; whatever happens at the other
+//! end arrives here as bytes, as a [`protocol::ProcessEnd`], or as the end of a stream.
+
+mod running;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+pub use running::{Limits, Running, UnitOutcome};
+
+use crate::config::Config;
+use crate::interpreter::Interpreter;
+use crate::protocol::{self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, SessionSetup};
+
+/// How long a host may take to start: Python, its `site`, and the modules it preloads.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The program that embeds Python; it lies beside this one.
+const HOST_PROGRAM: &str = "verify-python";
+
+/// Directories of programs that every session finds, behind those of its Python.
+const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+/// The variables that every example sees, besides its directories and `PATH`: nothing of the user's own,
+/// and everything that output would otherwise depend on.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("LC_ALL", "C.UTF-8"),
+    ("PYTHONUTF8", "1"),
+    ("TZ", "UTC"),
+    ("COLUMNS", "80"),
+    ("LINES", "24"),
+    ("TERM", "dumb"),
+    ("NO_COLOR", "1"),
+    ("PYTHON_COLORS", "0"),
+    ("PYTHON_BASIC_REPL", "1"),
+    ("MPLBACKEND", "Agg"),
+    ("SOURCE_DATE_EPOCH", "1577836800"),
+    ("OPENBLAS_NUM_THREADS", "1"),
+    ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),
+];
+
+/// What a host is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Seed of Python's string hashes.
+    pub hash_seed: u32,
+    /// Modules to import before the first session.
+    pub preload: Vec<String>,
+    /// Modules whose presence matters.
+    pub probe: Vec<String>,
+    /// Variables from the project's configuration.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A warm interpreter that forks sessions. Dropping it ends them all.
+#[derive(Debug)]
+pub struct Host {
+    /// `None` once it has been closed, which tells the host to clean up and end.
+    channel: Mutex<Option<UnixStream>>,
+    process: Child,
+    sessions: AtomicU64,
+    environment: Vec<(String, String)>,
+    path: String,
+    root: PathBuf,
+    pub ready: Ready,
+    _stdout: io::PipeReader,
+}
+
+/// What the host found out about itself.
+#[derive(Debug, Default, Clone)]
+pub struct Ready {
+    pub modules: Vec<String>,
+    pub network_isolated: bool,
+}
+
+impl Host {
+    /// Starts a host that keeps its scratch directories below `root`, which it owns.
+    pub fn start(interpreter: &Interpreter, root: &Path, options: &Options) -> Result<Host> {
+        let program = host_program()?;
+        let path = search_path(interpreter, root)?;
+        let mut environment: Vec<(String, String)> = vec![
+            ("PATH".to_owned(), path.clone()),
+            ("HOME".to_owned(), root.to_string_lossy().into_owned()),
+            ("TMPDIR".to_owned(), root.to_string_lossy().into_owned()),
+            ("PYTHONHASHSEED".to_owned(), options.hash_seed.to_string()),
+        ];
+        environment.extend(ENVIRONMENT.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        environment.extend(options.environment.iter().cloned());
+
+        let (channel, theirs) = UnixStream::pair()?;
+        let (stdout, stdout_writer) = io::pipe()?;
+        let (mut errors, stderr_writer) = io::pipe()?;
+        let process = Command::new(&program)
+            .arg(&interpreter.executable)
+            .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .env(PRELOAD_VARIABLE, &interpreter.libpython)
+            .current_dir(root)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(stdout_writer)
+            .stderr(stderr_writer)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", program.display()))?;
+        let setup = HostSetup {
+            preload: options.preload.clone(),
+            probe: options.probe.clone(),
+            isolate_network: true,
+            scratch_root: root.to_owned(),
+        };
+        channel.set_read_timeout(Some(START_LIMIT))?;
+        let answer: io::Result<Option<HostReady>> =
+            protocol::send(&channel, &setup).and_then(|()| protocol::receive(&channel));
+        let mut host = Host {
+            channel: Mutex::new(Some(channel)),
+            process,
+            sessions: AtomicU64::new(0),
+            environment,
+            path,
+            root: root.to_owned(),
+            ready: Ready::default(),
+            _stdout: stdout,
+        };
+        match answer {
+            Ok(Some(ready)) => {
+                host.ready = Ready { modules: ready.found, network_isolated: ready.network_isolated };
+                Ok(host)
+            }
+            Ok(None) | Err(_) => {
+                let _ = host.process.kill();
+                let status = host.process.wait()?;
+                let mut said = Vec::new();
+                let _ = errors.read_to_end(&mut said);
+                let said = String::from_utf8_lossy(&said);
+                bail!(
+                    "`{}` died at start ({status}){}{}; check that this Python starts, or pass another with `--python`",
+                    interpreter.executable.display(),
+                    if said.trim().is_empty() { "" } else { ":\n" },
+                    said.trim_end()
+                )
+            }
+        }
+    }
+
+    /// Starts a session with the given directory, which must exist.
+    pub fn session(&self, scratch: &Path, limits: ProcessLimits, program: Program) -> Result<Running<'_>> {
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let (control, their_control) = UnixStream::pair()?;
+        let (stdout, their_stdout) = io::pipe()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        let (status, their_status) = io::pipe()?;
+        let directory = scratch.to_string_lossy().into_owned();
+        let mut environment = vec![("HOME".to_owned(), directory.clone()), ("TMPDIR".to_owned(), directory)];
+        // A shell replaces the process, and with it what the host's environment gave Python.
+        if matches!(program, Program::Shell { .. }) {
+            let own = |name: &str| matches!(name, "HOME" | "TMPDIR");
+            environment.extend(self.environment.iter().filter(|(name, _)| !own(name)).cloned());
+        }
+        let merged = matches!(program, Program::Shell { .. });
+        let setup = SessionSetup { session, scratch: scratch.to_owned(), environment, limits, program };
+        // A console shows both streams on one screen.
+        let their_stderr = if merged { their_stdout.as_fd() } else { their_stderr.as_fd() };
+        self.send(
+            &HostRequest::Fork(Box::new(setup)),
+            &[their_control.as_fd(), their_stdout.as_fd(), their_stderr, their_status.as_fd()],
+        )?;
+        Ok(Running::new(self, session, control, stdout, stderr, status))
+    }
+
+    /// Ends a session with all its processes. The session's own pipes tell when that has happened.
+    pub(crate) fn kill(&self, session: u64) {
+        // A host that cannot hear this is gone, and its sessions with it.
+        let _ = self.send(&HostRequest::Kill { session }, &[]);
+    }
+
+    /// The directory that the sessions' scratch directories are made in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Finds a program as a session would.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        std::env::split_paths(&OsString::from(&self.path)).map(|directory| directory.join(name)).find(|path| {
+            path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        })
+    }
+
+    fn send(&self, request: &HostRequest, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        let frame = protocol::encode(request);
+        let mut channel = self.channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(channel) = channel.as_mut() else {
+            bail!("the host is closed");
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let sent =
+            rustix::net::sendmsg(&*channel, &[IoSlice::new(&frame)], &mut ancillary, SendFlags::NOSIGNAL)
+                .context("the host is gone")?;
+        io::Write::write_all(channel, &frame[sent..]).context("the host is gone")?;
+        Ok(())
+    }
+}
+
+impl Host {
+    /// Hangs up: the host ends all sessions and itself. Whoever waits for a session is told so.
+    pub fn close(&self) {
+        self.channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.close();
+        let _ = self.process.wait();
+    }
+}
+
+const PRELOAD_VARIABLE: &str =
+    if cfg!(target_os = "macos") { "DYLD_INSERT_LIBRARIES" } else { "LD_PRELOAD" };
+
+fn host_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where `verify` lies")?;
+    let beside = own.with_file_name(HOST_PROGRAM);
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    bail!(
+        "`{}` is missing: `{HOST_PROGRAM}` belongs beside `verify`; install both with `cargo install`",
+        beside.display()
+    )
+}
+
+/// The session's `PATH`. `python`, `python3` and `pip` come first on it and are those of the chosen
+/// interpreter; where it lacks one of the names, a script in `root` stands in.
+fn search_path(interpreter: &Interpreter, root: &Path) -> Result<String> {
+    let own = interpreter.executable.parent().unwrap_or(Path::new("/")).to_owned();
+    let stand_ins = root.join("bin");
+    let mut needed = false;
+    for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {
+        // Debian keeps its `python3` among all the system's programs, where `pip` may be another's.
+        if own.join(name).exists() && own != Path::new("/usr/bin") {
+            continue;
+        }
+        needed = true;
+        fs::create_dir_all(&stand_ins)?;
+        let script = stand_ins.join(name);
+        let target = interpreter.executable.to_string_lossy();
+        fs::write(&script, format!("#!/bin/sh\nexec '{target}'{arguments} \"$@\"\n"))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    }
+    let own = own.to_string_lossy();
+    Ok(if needed {
+        format!("{}:{own}:{SYSTEM_PATH}", stand_ins.display())
+    } else {
+        format!("{own}:{SYSTEM_PATH}")
+    })
+}
+
+impl ProcessLimits {
+    pub fn of(config: &Config, memory: Option<u64>) -> ProcessLimits {
+        ProcessLimits {
+            memory: memory.or(config.limits.memory),
+            file_size: Some(config.limits.file_size),
+            open_files: Some(config.limits.open_files),
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! One session while it runs: sends units, gathers what they print, keeps the limits, notices the end.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use super::Host;
+use crate::outcome::{Ending, StepOutcome};
+use crate::protocol::{self, Command, ProcessEnd, Report, Unit, UnitEnd};
+
+/// How long processes that outlive their session may go on printing before they are ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a killed process may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The limits that this side keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub timeout: Duration,
+    /// Bytes on stdout and stderr together.
+    pub output: u64,
+}
+
+/// What one unit did, as far as this side can see it.
+#[derive(Debug)]
+pub struct UnitOutcome {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub ending: Ending,
+    pub steps: Vec<StepOutcome>,
+    pub duration: Duration,
+}
+
+/// A session's process, from this side.
+#[derive(Debug)]
+pub struct Running<'a> {
+    host: &'a Host,
+    session: u64,
+    control: UnixStream,
+    stdout: Stream,
+    stderr: Stream,
+    status: io::PipeReader,
+    received: Vec<u8>,
+    end: Option<ProcessEnd>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    pipe: io::PipeReader,
+    bytes: Vec<u8>,
+    open: bool,
+}
+
+/// Why waiting stopped.
+enum Wake {
+    /// Something arrived on the control socket; it is in `received`.
+    Control,
+    /// The process ended and everything it wrote has been read.
+    Ended(ProcessEnd),
+    /// The host is gone.
+    Lost,
+    TimedOut,
+    TooMuchOutput,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(
+        host: &'a Host,
+        session: u64,
+        control: UnixStream,
+        stdout: io::PipeReader,
+        stderr: io::PipeReader,
+        status: io::PipeReader,
+    ) -> Running<'a> {
+        let stream = |pipe| Stream { pipe, bytes: Vec::new(), open: true };
+        Running {
+            host,
+            session,
+            control,
+            stdout: stream(stdout),
+            stderr: stream(stderr),
+            status,
+            received: Vec::new(),
+            end: None,
+        }
+    }
+
+    /// Whether another unit can follow.
+    pub fn is_alive(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// Runs one unit to its end, whatever that is.
+    pub fn run(&mut self, unit: Unit, limits: Limits) -> UnitOutcome {
+        let started = Instant::now();
+        let is_last = unit.last;
+        let mut steps = Vec::new();
+        let mut step_start = 0;
+        // A session that is gone already is noticed below, with its reason.
+        let _ = protocol::send(&self.control, &Command::Run(Box::new(unit)));
+        let deadline = started + limits.timeout;
+        let mut ended: Option<UnitEnd> = None;
+        let ending = loop {
+            match self.wait(deadline, limits.output) {
+                Wake::Control => match protocol::take_frame::<Report>(&mut self.received) {
+                    Ok(None) => {}
+                    Ok(Some(Report::Step(step))) => {
+                        self.drain();
+                        steps.push(StepOutcome {
+                            stdout: self.stdout.bytes[step_start..].to_vec(),
+                            exception: step.exception,
+                            values: step.values,
+                            status: None,
+                        });
+                        step_start = self.stdout.bytes.len();
+                        let _ = protocol::send(&self.control, &Command::Continue);
+                    }
+                    Ok(Some(Report::Ended(end))) if is_last => ended = Some(end),
+                    Ok(Some(Report::Ended(end))) => {
+                        self.drain();
+                        break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
+                    }
+                    Err(error) => {
+                        self.end_now();
+                        break Ending::Lost { reason: format!("its messages were not understood: {error}") };
+                    }
+                },
+                Wake::Ended(end) => {
+                    break match (ended.take(), end) {
+                        // The end of the process is part of the last example: what its exit handlers
+                        // and threads did, and whether that went well.
+                        (Some(unit_end), ProcessEnd::Exited { status: 0, .. }) => {
+                            ending_of(unit_end, &mut steps, &self.stdout.bytes[step_start..])
+                        }
+                        (Some(UnitEnd::Raised(exception)), ProcessEnd::Exited { .. }) => {
+                            Ending::Raised(exception)
+                        }
+                        (_, end) => process_ending(end),
+                    };
+                }
+                Wake::Lost => break Ending::Lost { reason: "the host that ran it died".to_owned() },
+                Wake::TimedOut => {
+                    self.end_now();
+                    break Ending::TimedOut { limit: limits.timeout };
+                }
+                Wake::TooMuchOutput => {
+                    self.end_now();
+                    break Ending::TooMuchOutput { limit: limits.output };
+                }
+            }
+        };
+        self.outcome(ending, steps, started)
+    }
+
+    /// Follows a shell through its script: one step per command.
+    pub fn run_shell(&mut self, limits: Limits) -> UnitOutcome {
+        let started = Instant::now();
+        let deadline = started + limits.timeout;
+        let mut steps = Vec::new();
+        let mut step_start = 0;
+        let ending = loop {
+            match self.wait(deadline, limits.output) {
+                Wake::Control => {
+                    let Some(end) = self.received.iter().position(|&byte| byte == b'\n') else {
+                        continue;
+                    };
+                    let line: Vec<u8> = self.received.drain(..=end).collect();
+                    self.drain();
+                    steps.push(StepOutcome {
+                        stdout: self.stdout.bytes[step_start..].to_vec(),
+                        status: String::from_utf8_lossy(&line).trim().parse().ok(),
+                        ..StepOutcome::default()
+                    });
+                    step_start = self.stdout.bytes.len();
+                    let _ = io::Write::write_all(&mut self.control, b"\n");
+                }
+                Wake::Ended(end) => {
+                    break match end {
+                        ProcessEnd::Exited { .. } => Ending::Completed,
+                        other => process_ending(other),
+                    };
+                }
+                Wake::Lost => break Ending::Lost { reason: "the host that ran it died".to_owned() },
+                Wake::TimedOut => {
+                    self.end_now();
+                    break Ending::TimedOut { limit: limits.timeout };
+                }
+                Wake::TooMuchOutput => {
+                    self.end_now();
+                    break Ending::TooMuchOutput { limit: limits.output };
+                }
+            }
+        };
+        self.outcome(ending, steps, started)
+    }
+
+    fn outcome(&mut self, ending: Ending, steps: Vec<StepOutcome>, started: Instant) -> UnitOutcome {
+        UnitOutcome {
+            stdout: std::mem::take(&mut self.stdout.bytes),
+            stderr: std::mem::take(&mut self.stderr.bytes),
+            ending,
+            steps,
+            duration: started.elapsed(),
+        }
+    }
+
+    /// Waits until there is something to decide, reading output meanwhile.
+    fn wait(&mut self, deadline: Instant, output_limit: u64) -> Wake {
+        let mut end_seen: Option<Instant> = None;
+        loop {
+            if let Some(end) = self.end {
+                if !self.stdout.open && !self.stderr.open {
+                    return self.cleaned_up(end);
+                }
+                let seen = *end_seen.get_or_insert_with(Instant::now);
+                if seen.elapsed() >= GRACE {
+                    return self.cleaned_up(end);
+                }
+            }
+            let until = if self.end.is_some() { Instant::now() + Duration::from_millis(50) } else { deadline };
+            let Some(ready) = self.poll(until) else {
+                if self.end.is_none() {
+                    return Wake::TimedOut;
+                }
+                continue;
+            };
+            if ready.stdout {
+                self.stdout.read();
+            }
+            if ready.stderr {
+                self.stderr.read();
+            }
+            let printed = self.stdout.bytes.len() + self.stderr.bytes.len();
+            if printed as u64 > output_limit {
+                return Wake::TooMuchOutput;
+            }
+            if ready.control && self.receive() {
+                return Wake::Control;
+            }
+            if ready.status && self.end.is_none() {
+                match protocol::receive(&mut self.status) {
+                    Ok(Some(end)) => self.end = Some(end),
+                    Ok(None) | Err(_) => {
+                        self.drain();
+                        self.end = Some(ProcessEnd::NotStarted { errno: 0 });
+                        return Wake::Lost;
+                    }
+                }
+            }
+            if self.end.is_none() && Instant::now() >= deadline {
+                return Wake::TimedOut;
+            }
+        }
+    }
+
+    /// Ends what the process left behind, after it had its time to finish.
+    fn cleaned_up(&mut self, end: ProcessEnd) -> Wake {
+        let (ProcessEnd::Exited { leftovers, .. } | ProcessEnd::Signaled { leftovers, .. }) = end else {
+            return Wake::Ended(end);
+        };
+        if leftovers > 0 || self.stdout.open || self.stderr.open {
+            self.host.kill(self.session);
+        }
+        Wake::Ended(end)
+    }
+
+    /// Reads what the control socket has; true if there is anything to look at.
+    fn receive(&mut self) -> bool {
+        let mut bytes = [0; 16 * 1024];
+        match self.control.read(&mut bytes) {
+            Ok(0) | Err(_) => false,
+            Ok(count) => {
+                self.received.extend_from_slice(&bytes[..count]);
+                true
+            }
+        }
+    }
+
+    /// Reads everything that is readable now.
+    fn drain(&mut self) {
+        while let Some(ready) = self.poll(Instant::now()) {
+            let mut progress = false;
+            if ready.stdout {
+                progress |= self.stdout.read();
+            }
+            if ready.stderr {
+                progress |= self.stderr.read();
+            }
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// Kills the session and waits until it is gone.
+    fn end_now(&mut self) {
+        self.host.kill(self.session);
+        let limit = Instant::now() + KILL_LIMIT;
+        while self.end.is_none() && Instant::now() < limit {
+            let Some(ready) = self.poll(limit) else {
+                break;
+            };
+            if ready.status {
+                self.end = protocol::receive(&mut self.status)
+                    .ok()
+                    .flatten()
+                    .or(Some(ProcessEnd::NotStarted { errno: 0 }));
+            }
+            // A flood goes on until the process is gone: read it, and throw it away.
+            for (ready, stream) in [(ready.stdout, &mut self.stdout), (ready.stderr, &mut self.stderr)] {
+                if ready {
+                    let kept = stream.bytes.len();
+                    stream.read();
+                    stream.bytes.truncate(kept);
+                }
+            }
+        }
+        self.end.get_or_insert(ProcessEnd::NotStarted { errno: 0 });
+    }
+
+    /// What is readable before `until`; `None` if nothing is by then.
+    fn poll(&self, until: Instant) -> Option<Ready> {
+        let flags = PollFlags::IN;
+        let mut polled = Vec::with_capacity(4);
+        let mut kinds = Vec::with_capacity(4);
+        for (kind, descriptor, wanted) in [
+            (Kind::Control, self.control.as_fd(), self.end.is_none()),
+            (Kind::Stdout, self.stdout.pipe.as_fd(), self.stdout.open),
+            (Kind::Stderr, self.stderr.pipe.as_fd(), self.stderr.open),
+            (Kind::Status, self.status.as_fd(), self.end.is_none()),
+        ] {
+            if wanted {
+                polled.push(PollFd::from_borrowed_fd(descriptor, flags));
+                kinds.push(kind);
+            }
+        }
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            match rustix::event::poll(&mut polled, Some(&timeout)) {
+                Err(Errno::INTR) => {}
+                Ok(0) | Err(_) => return None,
+                Ok(_) => break,
+            }
+        }
+        let mut ready = Ready::default();
+        for (kind, poll) in kinds.iter().zip(&polled) {
+            if poll.revents().is_empty() {
+                continue;
+            }
+            match kind {
+                // A hang-up without data says nothing that the status pipe does not say better.
+                Kind::Control => ready.control = true,
+                Kind::Stdout => ready.stdout = true,
+                Kind::Stderr => ready.stderr = true,
+                Kind::Status => ready.status = true,
+            }
+        }
+        Some(ready)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.end.is_none() {
+            self.end_now();
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Control,
+    Stdout,
+    Stderr,
+    Status,
+}
+
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "one per descriptor, as poll reports them")]
+struct Ready {
+    control: bool,
+    stdout: bool,
+    stderr: bool,
+    status: bool,
+}
+
+impl Stream {
+    /// Reads once; false at the end of the stream.
+    fn read(&mut self) -> bool {
+        let start = self.bytes.len();
+        self.bytes.resize(start + 64 * 1024, 0);
+        let count = loop {
+            match self.pipe.read(&mut self.bytes[start..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(count) => break count,
+                Err(_) => break 0,
+            }
+        };
+        self.bytes.truncate(start + count);
+        self.open = count > 0;
+        self.open
+    }
+}
+
+fn ending_of(end: UnitEnd, steps: &mut Vec<StepOutcome>, rest: &[u8]) -> Ending {
+    match end {
+        UnitEnd::Completed { values } => {
+            steps.push(StepOutcome { stdout: rest.to_vec(), values, ..StepOutcome::default() });
+            Ending::Completed
+        }
+        UnitEnd::Raised(exception) => Ending::Raised(exception),
+        UnitEnd::Exited { status } => Ending::Exited { status, orderly: true },
+    }
+}
+
+fn process_ending(end: ProcessEnd) -> Ending {
+    match end {
+        ProcessEnd::Exited { status, .. } => Ending::Exited { status, orderly: false },
+        ProcessEnd::Signaled { signal, .. } => Ending::Killed { signal },
+        ProcessEnd::NotStarted { errno } => Ending::Lost {
+            reason: format!(
+                "its process could not be started: {}",
+                io::Error::from_raw_os_error(errno)
+            ),
+        },
+    }
+}

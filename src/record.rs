@@ -1,0 +1,577 @@
+//! The recording end of the pipeline: what a run found → proof that it is stable → files.
+//!
+//! An output is written only after several runs, each in another process with another hash seed and
+//! another directory, have given it again. What varies is refused with its cause and the way out. Nothing
+//! is written before everything is known, and every file is replaced whole.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::book::{Book, Page};
+use crate::check::{self, Recordings, Results, SessionPlan};
+use crate::compare;
+use crate::config::{Config, Output};
+use crate::example::{Example, Kind};
+use crate::interpreter::Interpreter;
+use crate::matching::Matching;
+use crate::normalize::{self, Diagnosis, apply_bytes, float_digits};
+use crate::outcome::Outcome;
+use crate::recording::{self, Expected, Observed, Recorded, Recording};
+use crate::verdict::{self, Failure, Verdict};
+
+/// What recording would do, gathered over all interpreters before anything is written.
+#[derive(Debug)]
+pub struct Draft {
+    pub recordings: Recordings,
+    /// Edits inside blocks of pages, by page: bytes of the page and what replaces them.
+    edits: BTreeMap<usize, Vec<(Range<usize>, String)>>,
+    artifacts: BTreeMap<PathBuf, Vec<u8>>,
+    pub refused: Vec<Refusal>,
+    /// Examples whose recording is new or another.
+    pub changed: HashSet<(usize, usize)>,
+}
+
+/// An output that must not be recorded.
+#[derive(Debug)]
+pub struct Refusal {
+    pub page: String,
+    pub line: usize,
+    pub id: String,
+    pub reason: Reason,
+}
+
+#[derive(Debug)]
+pub enum Reason {
+    /// Two runs differ.
+    Unstable(Box<Diagnosis>),
+    /// It failed when it was run again.
+    FailedAgain(String),
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub recordings: usize,
+    pub pages: usize,
+    pub removed: Vec<PathBuf>,
+}
+
+impl Draft {
+    pub fn new(recordings: Recordings) -> Draft {
+        Draft {
+            recordings,
+            edits: BTreeMap::new(),
+            artifacts: BTreeMap::new(),
+            refused: Vec::new(),
+            changed: HashSet::new(),
+        }
+    }
+
+    /// Takes in what one interpreter did. `prove` runs the given sessions once more, differently, and is
+    /// called only if there is something to prove.
+    pub fn take(
+        &mut self,
+        book: &Book,
+        config: &Config,
+        interpreter: &Interpreter,
+        is_base: bool,
+        plans: &[SessionPlan],
+        results: &Results<'_>,
+        prove: &mut dyn FnMut(&[SessionPlan]) -> Result<Vec<Proof>>,
+    ) -> Result<()> {
+        let candidates = self.candidates(book, config, interpreter, is_base, results);
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let to_prove: Vec<SessionPlan> = plans
+            .iter()
+            .filter(|plan| plan.examples.iter().any(|&at| candidates.contains_key(&(plan.page, at))))
+            .cloned()
+            .collect();
+        let proofs = prove(&to_prove)?;
+        for ((page_number, position), candidate) in candidates {
+            let page = &book.pages[page_number];
+            let example = &page.examples[position];
+            if let Some(reason) = refuted(example, &candidate, (page_number, position), &proofs) {
+                self.refused.push(Refusal {
+                    page: page.name.clone(),
+                    line: example.block.line,
+                    id: example.id.clone(),
+                    reason,
+                });
+                continue;
+            }
+            self.changed.insert((page_number, position));
+            match candidate.change {
+                Change::Recording(recorded) => self.put(page_number, page, recorded),
+                Change::Block(edits) => self.edits.entry(page_number).or_default().extend(edits),
+            }
+            if let Some(recording) = &page.recording {
+                for (name, bytes) in &candidate.outcome.artifacts {
+                    if let Some(bytes) = bytes {
+                        self.artifacts.insert(check::artifact_path(recording, name), bytes.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Examples that are as they should be but for their recording, with what would be recorded.
+    fn candidates(
+        &self,
+        book: &Book,
+        config: &Config,
+        interpreter: &Interpreter,
+        is_base: bool,
+        results: &Results<'_>,
+    ) -> BTreeMap<(usize, usize), Candidate> {
+        let version = check::version(interpreter);
+        let mut candidates = BTreeMap::new();
+        for page_result in &results.pages {
+            let Some(number) = book.pages.iter().position(|page| std::ptr::eq(page, page_result.page)) else {
+                continue;
+            };
+            let page = page_result.page;
+            for result in &page_result.examples {
+                let Some(outcome) = &result.outcome else {
+                    continue;
+                };
+                if !may_be_recorded(&result.verdict) {
+                    continue;
+                }
+                let Some(position) = page.examples.iter().position(|e| std::ptr::eq(e, result.example)) else {
+                    continue;
+                };
+                let context = &results.contexts[&(number, position)];
+                let example = result.example;
+                let change = match &example.kind {
+                    Kind::Module(comments) if page.recording.is_some() && comments.printed.is_empty() => {
+                        let observed = compare::observed(outcome, &example.attributes.normalize, context);
+                        let old = self.recordings[number].examples.iter().find(|old| old.id == example.id);
+                        let new = recording::update(
+                            old,
+                            &Observed {
+                                id: &example.id,
+                                normalize: &example.attributes.normalize,
+                                unordered: example.attributes.unordered,
+                                expected: &observed,
+                                version: &version,
+                                is_base,
+                            },
+                        );
+                        let artifacts_changed = outcome.artifacts.iter().any(|(name, bytes)| {
+                            let kept = page.recording.as_ref().map(|file| check::artifact_path(file, name));
+                            kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
+                        });
+                        (old != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
+                    }
+                    Kind::Module(_) => {
+                        let edits = inline_edits(page, example, outcome, &result.verdict, config);
+                        (!edits.is_empty()).then_some(Change::Block(edits))
+                    }
+                    Kind::Transcript(_) | Kind::Console(_) => {
+                        let edits = step_edits(page, example, &result.verdict);
+                        (!edits.is_empty()).then_some(Change::Block(edits))
+                    }
+                    Kind::File(_) => None,
+                };
+                if let Some(change) = change {
+                    let candidate = Candidate { change, outcome: outcome.clone(), context: context.clone() };
+                    candidates.insert((number, position), candidate);
+                }
+            }
+        }
+        candidates
+    }
+
+    fn put(&mut self, number: usize, page: &Page, recorded: Recorded) {
+        let recording = &mut self.recordings[number];
+        match recording.examples.iter_mut().find(|old| old.id == recorded.id) {
+            Some(old) => *old = recorded,
+            None => recording.examples.push(recorded),
+        }
+        let order: HashMap<&str, usize> =
+            page.examples.iter().enumerate().map(|(at, example)| (example.id.as_str(), at)).collect();
+        recording.examples.sort_by_key(|recorded| order.get(recorded.id.as_str()).copied().unwrap_or(usize::MAX));
+    }
+
+    /// Writes what has changed. `whole` pages have all their examples selected: their recordings lose
+    /// entries without an example, and files of pages that are gone are removed if `prune`.
+    pub fn write(mut self, book: &Book, config: &Config, originals: &Recordings, whole: &[bool], prune: bool) -> Result<Written> {
+        let mut written = Written::default();
+        for (number, page) in book.pages.iter().enumerate() {
+            if whole[number] {
+                let known: HashSet<&str> = page.examples.iter().map(|example| example.id.as_str()).collect();
+                self.recordings[number].examples.retain(|recorded| known.contains(recorded.id.as_str()));
+            }
+            let Some(file) = &page.recording else {
+                continue;
+            };
+            let recording = &self.recordings[number];
+            if *recording == originals[number] {
+                continue;
+            }
+            if recording.examples.is_empty() {
+                if file.exists() {
+                    fs::remove_file(file).with_context(|| format!("cannot remove `{}`", file.display()))?;
+                    written.removed.push(file.clone());
+                }
+                continue;
+            }
+            replace(file, recording::print(recording).as_bytes())?;
+            written.recordings += 1;
+        }
+        for (file, bytes) in &self.artifacts {
+            if fs::read(file).ok().as_ref() != Some(bytes) {
+                replace(file, bytes)?;
+            }
+        }
+        for (number, page) in book.pages.iter().enumerate() {
+            let mut edits = self.edits.remove(&number).unwrap_or_default();
+            if config.output == Output::Page && page.recording.is_some() {
+                edits.extend(output_edits(page, &self.recordings[number]));
+            }
+            let text = edited(&page.text, edits);
+            if text != page.text {
+                replace(&page.file, text.as_bytes())?;
+                written.pages += 1;
+            }
+        }
+        if prune {
+            for file in orphaned_files(book, config) {
+                fs::remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))?;
+                written.removed.push(file);
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// One more run of sessions, to compare with.
+#[derive(Debug)]
+pub struct Proof {
+    /// By page and position: what the example did, with its session's context, and whether it failed.
+    pub outcomes: HashMap<(usize, usize), (Outcome, normalize::Context)>,
+}
+
+impl Proof {
+    pub fn of(book: &Book, results: Results<'_>) -> Proof {
+        let mut outcomes = HashMap::new();
+        for page_result in results.pages {
+            let Some(number) = book.pages.iter().position(|page| std::ptr::eq(page, page_result.page)) else {
+                continue;
+            };
+            for result in page_result.examples {
+                let examples = &page_result.page.examples;
+                let position = examples.iter().position(|example| std::ptr::eq(example, result.example));
+                if let (Some(position), Some(outcome)) = (position, result.outcome) {
+                    let context = results.contexts[&(number, position)].clone();
+                    outcomes.insert((number, position), (outcome, context));
+                }
+            }
+        }
+        Proof { outcomes }
+    }
+}
+
+struct Candidate {
+    change: Change,
+    outcome: Outcome,
+    context: normalize::Context,
+}
+
+enum Change {
+    Recording(Recorded),
+    Block(Vec<(Range<usize>, String)>),
+}
+
+/// A missing or another output can be recorded; an example that did not end as announced can't.
+pub fn may_be_recorded(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Verified
+            | Verdict::Ran
+            | Verdict::Unrecorded
+            | Verdict::Failed(Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. })
+    )
+}
+
+/// Why the proof runs forbid recording this, if they do.
+fn refuted(
+    example: &Example,
+    candidate: &Candidate,
+    at: (usize, usize),
+    proofs: &[Proof],
+) -> Option<Reason> {
+    let rules = &example.attributes.normalize;
+    let matching = Matching {
+        wildcards: false,
+        digits: float_digits(rules),
+        unordered: example.attributes.unordered,
+    };
+    for proof in proofs {
+        let Some((again, context)) = proof.outcomes.get(&at) else {
+            return Some(Reason::FailedAgain("it was not reached when its session was run again".to_owned()));
+        };
+        let pairs = [
+            (exception_bytes(&candidate.outcome), exception_bytes(again)),
+            (candidate.outcome.stdout.clone(), again.stdout.clone()),
+            (candidate.outcome.stderr.clone(), again.stderr.clone()),
+        ];
+        for (first, second) in pairs {
+            let first = apply_bytes(rules, &first, &candidate.context);
+            let second = apply_bytes(rules, &second, context);
+            // What comments, prompts and wildcards leave open is for the first run's comparison to say.
+            if !matching.matches(&first, &second) && !excused_by_hand(example, &candidate.change, &second) {
+                let diagnosis = normalize::diagnose_bytes(&first, &second, &candidate.context, context);
+                return Some(Reason::Unstable(Box::new(diagnosis)));
+            }
+        }
+        if std::mem::discriminant(&candidate.outcome.ending) != std::mem::discriminant(&again.ending) {
+            return Some(Reason::FailedAgain("it ended in another way when it was run again".to_owned()));
+        }
+    }
+    None
+}
+
+/// Wildcards that somebody wrote by hand hold for every run.
+fn excused_by_hand(example: &Example, change: &Change, text: &[u8]) -> bool {
+    let Change::Recording(recorded) = change else {
+        return false;
+    };
+    let expected = &recorded.expected;
+    let matching = Matching {
+        wildcards: !expected.literal,
+        digits: float_digits(&example.attributes.normalize),
+        unordered: example.attributes.unordered,
+    };
+    compare::has_wildcards(&expected.stdout) && matching.matches(&expected.stdout, text)
+        || compare::has_wildcards(&expected.stderr) && matching.matches(&expected.stderr, text)
+}
+
+fn exception_bytes(outcome: &Outcome) -> Vec<u8> {
+    match &outcome.ending {
+        crate::outcome::Ending::Raised(exception) => exception.text().into_bytes(),
+        _ => Vec::new(),
+    }
+}
+
+/// Edits that make a transcript or console block say what its steps did.
+fn step_edits(page: &Page, example: &Example, verdict: &Verdict) -> Vec<(Range<usize>, String)> {
+    let Verdict::Failed(Failure::Steps(failures)) = verdict else {
+        return Vec::new();
+    };
+    failures
+        .iter()
+        .filter_map(|failure| {
+            let (lines, indent, text) = match &example.kind {
+                Kind::Transcript(statements) => {
+                    let statement = statements.iter().find(|statement| statement.line == failure.line)?;
+                    (statement.want_lines.clone(), statement.indent, failure.actual.clone())
+                }
+                Kind::Console(commands) => {
+                    let command = commands.iter().find(|command| command.line == failure.line)?;
+                    (command.expected_lines.clone(), 0, failure.actual.clone())
+                }
+                Kind::Module(_) | Kind::File(_) => return None,
+            };
+            Some(replace_lines(page, example, &lines, &" ".repeat(indent), &text))
+        })
+        .collect()
+}
+
+/// Edits of what a file's own page claims: the output block below it on pages without recordings, and
+/// `#>` lines.
+fn inline_edits(
+    page: &Page,
+    example: &Example,
+    outcome: &Outcome,
+    verdict: &Verdict,
+    config: &Config,
+) -> Vec<(Range<usize>, String)> {
+    if !verdict.is_failure() {
+        return Vec::new();
+    }
+    if let Kind::Module(comments) = &example.kind
+        && let [_, ..] = comments.printed.as_slice()
+    {
+        // Only runs at the margin can be told apart by their steps.
+        if comments.printed.iter().any(|run| !run.indent.is_empty()) {
+            return Vec::new();
+        }
+        return comments
+            .printed
+            .iter()
+            .zip(&outcome.steps)
+            .map(|(run, step)| {
+                let text: String = compare::lossy(&step.stdout)
+                    .lines()
+                    .map(|line| if line.is_empty() { "#>\n".to_owned() } else { format!("#> {line}\n") })
+                    .collect();
+                replace_lines(page, example, &run.lines, "", &text)
+            })
+            .collect();
+    }
+    let (Some(shown), Output::Recording) = (&example.output, config.output) else {
+        return Vec::new();
+    };
+    let expected = compare::observed(outcome, &example.attributes.normalize, &normalize::Context::default());
+    let expected = Expected { stdout: expected.stdout, ..Expected::default() };
+    let text = verdict::page_text(&expected);
+    vec![(shown.span.clone(), fence(page, &shown.prefix, &text.unwrap_or_default()))]
+}
+
+/// Replaces lines of a block; an empty range inserts before its start.
+fn replace_lines(
+    page: &Page,
+    example: &Example,
+    lines: &Range<usize>,
+    indent: &str,
+    text: &str,
+) -> (Range<usize>, String) {
+    let block = &example.block;
+    let line_end = line_end(&page.text);
+    let new: String = text.lines().map(|line| {
+        let content = if line.is_empty() { String::new() } else { format!("{indent}{line}") };
+        format!("{}{content}{line_end}", block.prefix)
+    }).collect();
+    // Whole lines of the page, from the start of the first to the end of the last with its line end.
+    let start_of = |line: usize| {
+        let known = block.code_lines.get(line - 1).map(|range| range.start);
+        let at = known.unwrap_or_else(|| {
+            let last = block.code_lines.last().map_or(block.span.start, |range| range.end);
+            page.text[last..].find('\n').map_or(page.text.len(), |to| last + to + 1)
+        });
+        page.text[..at].rfind('\n').map_or(0, |to| to + 1)
+    };
+    let range = start_of(lines.start)..start_of(lines.end).max(start_of(lines.start));
+    (range, new)
+}
+
+/// Edits that put the recorded output below each example of a page, and nothing below those without.
+fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String)> {
+    let mut edits = Vec::new();
+    for example in &page.examples {
+        if !matches!(example.kind, Kind::Module(_)) || example.attributes.hidden && example.output.is_none() {
+            continue;
+        }
+        let recorded = recording.examples.iter().find(|recorded| recorded.id == example.id);
+        let text = recorded.and_then(|recorded| verdict::page_text(&recorded.expected));
+        let line_end = line_end(&page.text);
+        match (&example.output, text) {
+            (Some(shown), Some(text)) if shown.code == text => {}
+            (Some(shown), Some(text)) => {
+                edits.push((shown.span.clone(), fence(page, &shown.prefix, &text)));
+            }
+            (Some(shown), None) => {
+                // With the block goes the blank line that set it off.
+                edits.push((example.block.span.end..shown.span.end, String::new()));
+            }
+            (None, Some(text)) => {
+                let prefix = &example.block.prefix;
+                let at = example.block.span.end;
+                let blank = prefix.trim_end();
+                let block = fence(page, prefix, &text);
+                edits.push((at..at, format!("{line_end}{blank}{line_end}{prefix}{block}")));
+            }
+            (None, None) => {}
+        }
+    }
+    edits
+}
+
+/// A fence for an output, from its first character to its last. The first line's prefix is the caller's.
+fn fence(page: &Page, prefix: &str, text: &str) -> String {
+    let line_end = line_end(&page.text);
+    let longest = text
+        .lines()
+        .map(|line| line.trim_start().chars().take_while(|&c| c == '`').count())
+        .max()
+        .unwrap_or(0);
+    let marks = "`".repeat(longest.max(2) + 1);
+    let mut block = format!("{marks}output{line_end}");
+    for line in text.split_inclusive('\n') {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let start = if line.is_empty() { prefix.trim_end() } else { prefix };
+        block.push_str(&format!("{start}{line}{line_end}"));
+    }
+    block.push_str(&format!("{prefix}{marks}"));
+    block
+}
+
+/// The line end that a page uses.
+fn line_end(page: &str) -> &'static str {
+    match page.find('\n') {
+        Some(at) if page[..at].ends_with('\r') => "\r\n",
+        _ => "\n",
+    }
+}
+
+/// Applies edits, which must not overlap; everything outside their ranges keeps its bytes.
+fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
+    edits.sort_by_key(|(range, _)| (range.start, range.end));
+    let mut out = String::with_capacity(text.len());
+    let mut position = 0;
+    for (range, new) in edits {
+        debug_assert!(range.start >= position, "edits overlap");
+        out.push_str(&text[position..range.start]);
+        out.push_str(&new);
+        position = range.end;
+    }
+    out.push_str(&text[position..]);
+    out
+}
+
+/// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions stay.
+fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        // A link is followed: what it names is replaced, and the link stays.
+        let file = &file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let directory = file.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let mut temporary = tempfile::Builder::new().prefix(".verify-").tempfile_in(directory)?;
+        temporary.write_all(bytes)?;
+        temporary.as_file().sync_all()?;
+        let permissions = match fs::metadata(file) {
+            Ok(metadata) => metadata.permissions(),
+            Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
+        };
+        temporary.as_file().set_permissions(permissions)?;
+        temporary.persist(file)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write `{}`; it is as it was", file.display()))
+}
+
+/// Recordings of pages that are not there any more.
+pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
+    if !config.is_project {
+        return Vec::new();
+    }
+    let root = config.root.canonicalize().unwrap_or_else(|_| config.root.clone());
+    let known: HashSet<&PathBuf> = book.pages.iter().filter_map(|page| page.recording.as_ref()).collect();
+    walkdir::WalkDir::new(root.join(&config.expected))
+        .sort_by_file_name()
+        .into_iter()
+        .flatten()
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml") && !known.contains(path))
+        .collect()
+}
+
+/// Entries of recordings that no example of their page has.
+pub fn orphaned_entries(page: &Page, recording: &Recording) -> Vec<String> {
+    recording
+        .examples
+        .iter()
+        .filter(|recorded| !page.examples.iter().any(|example| example.id == recorded.id))
+        .map(|recorded| recorded.id.clone())
+        .collect()
+}
+

@@ -1,0 +1,396 @@
+//! The report for people: a line per page, failures as rustc writes them, a summary that leaves no verdict out.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary};
+use crate::compare::{self, Aspect, Difference};
+use crate::diff::{self, Kind as DiffKind};
+use crate::outcome::Outcome;
+use crate::verdict::{Failure, StepFailure, Verdict};
+
+/// As many lines of an example's source and of its output are shown at most.
+const MOST_LINES: usize = 40;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const CAUTION: Style = AnsiColor::Yellow.on_default();
+const QUIET: Style = Style::new().dimmed();
+const STRONG: Style = Style::new().bold();
+const PLACE: Style = AnsiColor::Blue.on_default().bold();
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verbosity {
+    /// Failures and the summary.
+    Quiet,
+    #[default]
+    Normal,
+    /// Every example.
+    Verbose,
+}
+
+#[derive(Debug, Default)]
+pub struct Human {
+    pub verbosity: Verbosity,
+    /// Several interpreters run, so each line says which.
+    pub several: bool,
+}
+
+impl Reporter for Human {
+    fn event(&mut self, event: &Event<'_>, out: &mut dyn Write) -> io::Result<()> {
+        match event {
+            Event::Problems(problems) => {
+                for problem in *problems {
+                    writeln!(out, "{BAD}error{BAD:#}: {problem}")?;
+                }
+                let noun = if problems.len() == 1 { "problem" } else { "problems" };
+                writeln!(out, "{} {noun}; nothing was run", problems.len())
+            }
+            Event::Started(started) => {
+                if self.verbosity == Verbosity::Quiet {
+                    return Ok(());
+                }
+                let python = started.interpreter;
+                writeln!(
+                    out,
+                    "{STRONG}Python {}{STRONG:#} {QUIET}({}, by {}){QUIET:#}: {} on {}{}",
+                    python.full_version,
+                    python.executable.display(),
+                    python.source,
+                    count(started.examples, "example"),
+                    count(started.pages, "page"),
+                    if started.network_isolated { "" } else { "; the network is not cut off here" },
+                )
+            }
+            Event::Progress { .. } => Ok(()),
+            Event::Page(page) => self.page(page, out),
+            Event::Finished(finished) => self.finished(finished, out),
+        }
+    }
+}
+
+impl Human {
+    fn page(&self, page: &PageResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let mut summary = Summary::default();
+        for result in &page.examples {
+            summary.count(&result.verdict);
+        }
+        if page.examples.is_empty() {
+            return Ok(());
+        }
+        if self.verbosity != Verbosity::Quiet {
+            let style = if summary.failures() > 0 { BAD } else { GOOD };
+            let mark = if summary.failures() > 0 { "✗" } else { "✓" };
+            writeln!(out, "{style}{mark}{style:#} {}  {}", page.page.name, counts(&summary))?;
+        }
+        for result in &page.examples {
+            if self.verbosity == Verbosity::Verbose {
+                let style = style_of(&result.verdict);
+                let line = result.example.block.line;
+                let word = result.verdict.word();
+                writeln!(out, "  {style}{word:12}{style:#} {}:{line} {}{}", page.page.name, result.example.id, why(&result.verdict))?;
+            }
+            if result.verdict.is_failure() {
+                let version = &page.interpreter.full_version;
+                self.failure(result, version, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One failure: what, where, the source, the difference, and how to run it again.
+    pub fn failure(&self, result: &ExampleResult<'_>, version: &str, out: &mut dyn Write) -> io::Result<()> {
+        failure(result, version, self.several, out)
+    }
+
+    fn finished(&self, finished: &Finished<'_>, out: &mut dyn Write) -> io::Result<()> {
+        for orphan in finished.orphans {
+            writeln!(out, "{CAUTION}orphan{CAUTION:#}: {orphan} belongs to no example; `verify record` removes it")?;
+        }
+        let summary = &finished.summary;
+        let style = if summary.failures() > 0 { BAD } else { GOOD };
+        let python = if self.several {
+            format!("Python {}: ", finished.interpreter.full_version)
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "{style}{python}{}{style:#}{} {QUIET}in {:.2}s{QUIET:#}",
+            all_counts(summary),
+            if finished.stopped_early { "; stopped early" } else { "" },
+            finished.duration.as_secs_f64()
+        )
+    }
+}
+
+fn style_of(verdict: &Verdict) -> Style {
+    match verdict {
+        Verdict::Verified => GOOD,
+        Verdict::Failed(_) | Verdict::Unrecorded | Verdict::Blocked { .. } => BAD,
+        Verdict::Ran | Verdict::Skipped { .. } | Verdict::Illustrative { .. } => CAUTION,
+    }
+}
+
+fn why(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => format!(": {reason}"),
+        Verdict::Blocked { by } => format!(" by {by}"),
+        _ => String::new(),
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The counts that are not zero.
+fn counts(summary: &Summary) -> String {
+    let parts: Vec<String> = summary
+        .all()
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
+    parts.join(", ")
+}
+
+/// Every count, zero or not: a verdict that is missing from a summary is one that nobody looks for.
+fn all_counts(summary: &Summary) -> String {
+    let parts: Vec<String> = summary.all().iter().map(|(word, count)| format!("{count} {word}")).collect();
+    parts.join(", ")
+}
+
+fn failure(result: &ExampleResult<'_>, version: &str, several: bool, out: &mut dyn Write) -> io::Result<()> {
+    let headline = headline(&result.verdict);
+    writeln!(out, "\n{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
+    writeln!(
+        out,
+        "  {PLACE}-->{PLACE:#} {}:{} {QUIET}({}, Python {version}){QUIET:#}",
+        result.page.name,
+        result.line(),
+        result.example.id,
+    )?;
+    if let Verdict::Blocked { .. } = result.verdict {
+        return Ok(());
+    }
+    source(result, out)?;
+    match &result.verdict {
+        Verdict::Failed(Failure::Differs(differences)) => {
+            for difference in differences {
+                self::difference(difference, out)?;
+            }
+        }
+        Verdict::Failed(Failure::Steps(steps)) => {
+            for step in steps {
+                self::step(result, step, out)?;
+            }
+        }
+        Verdict::Failed(Failure::PageOutdated { shown, recorded }) => {
+            let shown = shown.clone().unwrap_or_default();
+            let recorded = recorded.clone().unwrap_or_default();
+            writeln!(out, "{STRONG}the recording{STRONG:#} (-) and the page (+):")?;
+            diff(&recorded, &shown, out)?;
+        }
+        _ => {}
+    }
+    if let Some(traceback) = &result.traceback {
+        for line in traceback.lines() {
+            writeln!(out, "  {}", visible(line))?;
+        }
+    }
+    if let Some(outcome) = result.outcome.as_ref().filter(|_| shows_output(&result.verdict)) {
+        streams(outcome, out)?;
+    }
+    let python = if several { format!(" --python {version}") } else { String::new() };
+    let again = format!("verify {} --example {}{python}", result.page.name, result.example.id);
+    let mend = match &result.verdict {
+        Verdict::Unrecorded | Verdict::Failed(Failure::PageOutdated { .. }) => {
+            Some(again.replacen("verify", "verify record", 1))
+        }
+        _ => None,
+    };
+    writeln!(out, "  {QUIET}again:{QUIET:#} {again}")?;
+    if let Some(mend) = mend {
+        writeln!(out, "  {QUIET}record:{QUIET:#} {mend}")?;
+    }
+    writeln!(out)
+}
+
+/// Where the difference does not show what was printed, the streams are shown as they are.
+fn shows_output(verdict: &Verdict) -> bool {
+    !matches!(
+        verdict,
+        Verdict::Failed(Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. })
+    )
+}
+
+/// What went wrong, in one line.
+pub(super) fn headline(verdict: &Verdict) -> String {
+    let failure = match verdict {
+        Verdict::Failed(failure) => failure,
+        Verdict::Unrecorded => return "nothing is recorded for this output".to_owned(),
+        Verdict::Blocked { by } => return format!("not run: `{by}` failed before it in its session"),
+        other => return other.word().to_owned(),
+    };
+    match failure {
+        Failure::Differs(differences) => {
+            let names: Vec<String> = differences.iter().map(|difference| aspect(&difference.aspect)).collect();
+            format!("{} differs from the expected", names.join(" and "))
+        }
+        Failure::Steps(steps) if steps.len() == 1 => "a step did not do what the page says".to_owned(),
+        Failure::Steps(steps) => format!("{} steps did not do what the page says", steps.len()),
+        Failure::Raised(exception) => format!("raised {}", exception.headline()),
+        Failure::RaisedOther { announced, exception } => {
+            format!("raised {} where `raises={announced}` was announced", exception.headline())
+        }
+        Failure::DidNotRaise { announced } => format!("did not raise the announced `{announced}`"),
+        Failure::Exited { status, announced: Some(announced), .. } => {
+            format!("exited with status {status} where `exits={announced}` was announced")
+        }
+        Failure::Exited { status, orderly: true, .. } => {
+            format!("exited with status {status}; write `exits={status}` if it is meant to")
+        }
+        Failure::Exited { status, orderly: false, .. } => {
+            format!("its process ended with status {status} before the example did; write `exits={status}` if it is meant to")
+        }
+        Failure::DidNotExit { announced } => format!("did not exit with the announced status {announced}"),
+        Failure::Killed { signal } => format!("its process was killed by {}", signal_name(*signal)),
+        Failure::TimedOut { limit } => format!(
+            "still running after {}s, its time limit; raise it with `timeout=` here or in `verify.toml`",
+            limit.as_secs_f64()
+        ),
+        Failure::TooMuchOutput { limit } => format!(
+            "printed more than {limit} bytes, its limit; raise it with `max-output` in `verify.toml`"
+        ),
+        Failure::Lost { reason } => format!("no result arrived: {reason}"),
+        Failure::DoesNotParse(exception) => format!("is not Python: {}", exception.headline()),
+        Failure::PageOutdated { shown: None, .. } => "the page does not show the recorded output".to_owned(),
+        Failure::PageOutdated { recorded: None, .. } => {
+            "the page shows an output that was never recorded".to_owned()
+        }
+        Failure::PageOutdated { .. } => "the page shows another output than the recorded one".to_owned(),
+        Failure::Unmet { reason } => format!("was not run: {reason}"),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        _ => return format!("signal {number}"),
+    }
+    .to_owned()
+}
+
+fn aspect(aspect: &Aspect) -> String {
+    match aspect {
+        Aspect::Stdout => "stdout".to_owned(),
+        Aspect::Stderr => "stderr".to_owned(),
+        Aspect::Exception => "the exception".to_owned(),
+        Aspect::Exit => "the exit status".to_owned(),
+        Aspect::Artifact(name) => format!("the file `{name}`"),
+    }
+}
+
+fn source(result: &ExampleResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let lines: Vec<&str> = result.example.source.lines().collect();
+    let width = lines.len().min(MOST_LINES).to_string().len().max(2);
+    writeln!(out, "  {PLACE}{:width$} |{PLACE:#}", "")?;
+    for (index, line) in lines.iter().take(MOST_LINES).enumerate() {
+        writeln!(out, "  {PLACE}{:width$} |{PLACE:#} {}", index + 1, visible(line))?;
+    }
+    if lines.len() > MOST_LINES {
+        writeln!(out, "  {PLACE}{:width$} |{PLACE:#} {QUIET}… {} more lines{QUIET:#}", "", lines.len() - MOST_LINES)?;
+    }
+    writeln!(out, "  {PLACE}{:width$} |{PLACE:#}", "")
+}
+
+fn difference(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{STRONG}{}{STRONG:#}, expected (-) and actual (+):", aspect(&difference.aspect))?;
+    diff(&difference.expected, &difference.actual, out)
+}
+
+fn step(result: &ExampleResult<'_>, step: &StepFailure, out: &mut dyn Write) -> io::Result<()> {
+    let line = result.example.block.code_line + step.line - 1;
+    let what = step.source.lines().next().unwrap_or_default();
+    let what = if what.is_empty() { String::new() } else { format!(" `{}`", visible(what)) };
+    writeln!(out, "{STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):", result.page.name)?;
+    diff(&step.expected, &step.actual, out)
+}
+
+fn diff(expected: &str, actual: &str, out: &mut dyn Write) -> io::Result<()> {
+    for line in diff::lines(expected, actual) {
+        let (mark, style) = match line.kind {
+            DiffKind::Same => (' ', Style::new()),
+            DiffKind::Removed => ('-', AnsiColor::Red.on_default()),
+            DiffKind::Added => ('+', AnsiColor::Green.on_default()),
+            DiffKind::Gap => ('…', QUIET),
+        };
+        write!(out, "  {style}{mark} ")?;
+        for (emphasised, text) in &line.segments {
+            if *emphasised {
+                let strong = style.underline();
+                write!(out, "{style:#}{strong}{text}{strong:#}{style}")?;
+            } else {
+                write!(out, "{text}")?;
+            }
+        }
+        write!(out, "{style:#}")?;
+        if line.no_newline {
+            write!(out, " {QUIET}(no newline at the end){QUIET:#}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn streams(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+    for (name, bytes) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
+        if bytes.is_empty() {
+            continue;
+        }
+        let text = compare::lossy(bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        writeln!(out, "{STRONG}{name}{STRONG:#}:")?;
+        // What was printed last is nearest to what went wrong.
+        let from = lines.len().saturating_sub(MOST_LINES);
+        if from > 0 {
+            writeln!(out, "  {QUIET}… {from} lines before{QUIET:#}")?;
+        }
+        for line in &lines[from..] {
+            writeln!(out, "  {}", visible(line))?;
+        }
+    }
+    Ok(())
+}
+
+/// Text with nothing in it that a terminal would obey, and no line of endless length.
+pub(crate) fn visible(line: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut text = String::new();
+    for (index, character) in line.chars().enumerate() {
+        if index == LONGEST {
+            text.push_str(&format!("… {} more characters", line.chars().count() - LONGEST));
+            break;
+        }
+        if character.is_control() && character != '\t' {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}

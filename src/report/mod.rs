@@ -1,0 +1,165 @@
+//! What happens during a run, as events, and who writes them down: one file per format.
+//!
+//! Running never prints. It sends events, pages in page order; a reporter turns them into its format on
+//! any `io::Write`, and returns what could not be written as an error for the edge to deal with.
+
+pub mod github;
+pub mod human;
+pub mod json;
+pub mod junit;
+
+use std::io;
+use std::time::Duration;
+
+use crate::book::{Page, Problem};
+use crate::example::Example;
+use crate::interpreter::Interpreter;
+use crate::outcome::Outcome;
+use crate::verdict::Verdict;
+
+/// Something that a reporter may want to tell.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Authors' mistakes; nothing was run.
+    Problems(&'a [Problem]),
+    /// A run on one interpreter begins.
+    Started(&'a Started<'a>),
+    /// A session has ended; for progress only.
+    Progress { done: usize, failed: usize },
+    /// All selected examples of a page have their verdicts.
+    Page(&'a PageResult<'a>),
+    /// The run on one interpreter is over.
+    Finished(&'a Finished<'a>),
+}
+
+#[derive(Debug)]
+pub struct Started<'a> {
+    pub interpreter: &'a Interpreter,
+    pub pages: usize,
+    /// Examples that are selected.
+    pub examples: usize,
+    pub network_isolated: bool,
+}
+
+#[derive(Debug)]
+pub struct PageResult<'a> {
+    pub page: &'a Page,
+    pub interpreter: &'a Interpreter,
+    /// In page order.
+    pub examples: Vec<ExampleResult<'a>>,
+}
+
+#[derive(Debug)]
+pub struct ExampleResult<'a> {
+    pub page: &'a Page,
+    pub example: &'a Example,
+    pub verdict: Verdict,
+    /// `None` where it was not run.
+    pub outcome: Option<Outcome>,
+    /// The exception's traceback with the lines of Markdown files, for a person.
+    pub traceback: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Finished<'a> {
+    pub interpreter: &'a Interpreter,
+    pub summary: Summary,
+    /// Recordings, or entries of them, that no example belongs to: `path: id` or `path`.
+    pub orphans: &'a [String],
+    /// The run was stopped before all sessions were run.
+    pub stopped_early: bool,
+    pub duration: Duration,
+}
+
+/// How many examples got each verdict. None is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub verified: usize,
+    pub ran: usize,
+    pub failed: usize,
+    pub unrecorded: usize,
+    pub blocked: usize,
+    pub skipped: usize,
+    pub illustrative: usize,
+    /// Files for other examples: they have no verdict of their own.
+    pub files: usize,
+}
+
+impl Summary {
+    pub fn count(&mut self, verdict: &Verdict) {
+        *match verdict {
+            Verdict::Verified => &mut self.verified,
+            Verdict::Ran => &mut self.ran,
+            Verdict::Failed(_) => &mut self.failed,
+            Verdict::Unrecorded => &mut self.unrecorded,
+            Verdict::Blocked { .. } => &mut self.blocked,
+            Verdict::Skipped { .. } => &mut self.skipped,
+            Verdict::Illustrative { .. } => &mut self.illustrative,
+        } += 1;
+    }
+
+    pub fn add(&mut self, other: &Summary) {
+        for (to, from) in self.all_mut().into_iter().zip(other.all()) {
+            *to += from.1;
+        }
+    }
+
+    /// Each count with its word, in the order in which they are shown.
+    pub fn all(&self) -> [(&'static str, usize); 7] {
+        [
+            ("verified", self.verified),
+            ("ran", self.ran),
+            ("failed", self.failed),
+            ("unrecorded", self.unrecorded),
+            ("blocked", self.blocked),
+            ("skipped", self.skipped),
+            ("illustrative", self.illustrative),
+        ]
+    }
+
+    fn all_mut(&mut self) -> [&mut usize; 7] {
+        [
+            &mut self.verified,
+            &mut self.ran,
+            &mut self.failed,
+            &mut self.unrecorded,
+            &mut self.blocked,
+            &mut self.skipped,
+            &mut self.illustrative,
+        ]
+    }
+
+    pub fn total(&self) -> usize {
+        self.all().iter().map(|(_, count)| count).sum()
+    }
+
+    pub fn failures(&self) -> usize {
+        self.failed + self.unrecorded + self.blocked
+    }
+}
+
+impl ExampleResult<'_> {
+    /// Line of the page on which to point at a failure: of the first wrong step, of the innermost frame
+    /// that is the example's own, or of the example.
+    pub fn line(&self) -> usize {
+        use crate::verdict::Failure;
+        let of_step = match &self.verdict {
+            Verdict::Failed(Failure::Steps(steps)) => steps.first().map(|step| step.line),
+            _ => None,
+        };
+        match of_step {
+            Some(line) => self.example.block.code_line + line - 1,
+            None => self.example.block.code_line,
+        }
+    }
+}
+
+/// One output format.
+pub trait Reporter {
+    fn event(&mut self, event: &Event<'_>, out: &mut dyn io::Write) -> io::Result<()>;
+
+    /// All runs are over: what can only be written whole is written now.
+    fn finish(&mut self, _out: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,392 @@
+//! Outcome × expectation → verdict. Every way in which an example is not as expected is a variant here.
+
+use std::time::Duration;
+
+use crate::compare::{self, Aspect, Difference};
+use crate::console;
+use crate::doctest::{self, Flags, Got};
+use crate::example::{Comments, Example, Kind};
+use crate::normalize::{Context, apply_bytes};
+use crate::outcome::{Ending, Exception, Outcome, StepOutcome};
+use crate::recording::Expected;
+
+/// What is to be said of one example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It did what is expected of it.
+    Verified,
+    /// It ran to its end; nothing says what it should have done.
+    Ran,
+    /// It is not as expected.
+    Failed(Failure),
+    /// Its output should be recorded and is not.
+    Unrecorded,
+    /// An earlier example of its session failed, so that it was not run.
+    Blocked { by: String },
+    Skipped {
+        reason: String,
+        /// Something was missing that it `requires`: a failure under `--strict`.
+        unmet: bool,
+    },
+    /// Python that is not meant to run.
+    Illustrative { reason: String },
+}
+
+/// In which way an example is not as expected.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failure {
+    /// Its output is not the expected one.
+    Differs(Vec<Difference>),
+    /// Statements of a transcript or commands of a console block that did not do what stands below them.
+    Steps(Vec<StepFailure>),
+    /// An exception that nobody announced.
+    Raised(Exception),
+    /// Another exception than the announced one.
+    RaisedOther { announced: String, exception: Exception },
+    /// The announced exception did not come.
+    DidNotRaise { announced: String },
+    /// It ended the interpreter, which nobody announced, or with another status.
+    Exited { status: i32, announced: Option<i32>, orderly: bool },
+    DidNotExit { announced: i32 },
+    Killed { signal: i32 },
+    TimedOut { limit: Duration },
+    TooMuchOutput { limit: u64 },
+    Lost { reason: String },
+    /// It is not meant to run, and is not Python either.
+    DoesNotParse(Exception),
+    /// The recording holds, but the page shows something else.
+    PageOutdated { shown: Option<String>, recorded: Option<String> },
+    /// It needs something that this machine lacks, and `--strict` was given.
+    Unmet { reason: String },
+}
+
+/// One step of an example that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepFailure {
+    /// Line within the example, from 1.
+    pub line: usize,
+    pub source: String,
+    pub expected: String,
+    pub actual: String,
+}
+
+/// What an example is compared with, besides what stands in its own block.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    pub recorded: Option<&'a Expected>,
+    /// Whether output without a recording or an inline expectation is a fault.
+    pub must_be_recorded: bool,
+    /// What the page should show below the example, where pages carry output.
+    pub page: Option<PageOutput<'a>>,
+    pub doctest: Flags,
+    pub context: &'a Context,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct PageOutput<'a> {
+    /// The base of the recording, whatever version runs now.
+    pub base: Option<&'a Expected>,
+}
+
+impl Verdict {
+    /// Whether a run with this verdict fails.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Verdict::Failed(_) | Verdict::Unrecorded | Verdict::Blocked { .. })
+    }
+
+    /// The word that counts it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Verified => "verified",
+            Verdict::Ran => "ran",
+            Verdict::Failed(_) => "failed",
+            Verdict::Unrecorded => "unrecorded",
+            Verdict::Blocked { .. } => "blocked",
+            Verdict::Skipped { .. } => "skipped",
+            Verdict::Illustrative { .. } => "illustrative",
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the session's state is what its author meant it to be, so that later examples can still run.
+    pub fn leaves_session_intact(&self) -> bool {
+        matches!(
+            self,
+            Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. } | Failure::DoesNotParse(_)
+        )
+    }
+}
+
+/// Judges one run.
+pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict {
+    if let Some(reason) = &example.attributes.norun {
+        return match &outcome.ending {
+            Ending::Raised(exception) => Verdict::Failed(Failure::DoesNotParse(exception.clone())),
+            _ => Verdict::Illustrative { reason: reason.clone() },
+        };
+    }
+    if let Some(failure) = ended_wrongly(example, &outcome.ending) {
+        return Verdict::Failed(failure);
+    }
+    let mut compared = false;
+    match &example.kind {
+        Kind::Transcript(statements) => {
+            let failures = transcript_failures(statements, &outcome.steps, terms.doctest);
+            if !failures.is_empty() {
+                return Verdict::Failed(Failure::Steps(failures));
+            }
+            compared |= !statements.is_empty();
+        }
+        Kind::Console(commands) => {
+            // Commands alone claim nothing, unless the page is one that carries its outputs.
+            let claims = terms.page.is_some()
+                || commands.iter().any(|command| !command.expected.is_empty() || command.status != 0);
+            if claims {
+                let failures = console_failures(example, commands, outcome, terms.context);
+                if !failures.is_empty() {
+                    return Verdict::Failed(Failure::Steps(failures));
+                }
+                compared = true;
+            }
+        }
+        Kind::Module(comments) => {
+            let (claimed, failures) = comment_failures(comments, outcome);
+            if !failures.is_empty() {
+                return Verdict::Failed(Failure::Steps(failures));
+            }
+            compared |= claimed;
+            match judge_module(example, outcome, terms, compared) {
+                Some(verdict) => return verdict,
+                None => compared |= terms.recorded.is_some() || example.output.is_some(),
+            }
+        }
+        Kind::File(_) => {}
+    }
+    if compared { Verdict::Verified } else { Verdict::Ran }
+}
+
+/// Compares a file's output with the recording or the page; `None` where nothing is wrong.
+fn judge_module(
+    example: &Example,
+    outcome: &Outcome,
+    terms: &Terms<'_>,
+    claims_in_comments: bool,
+) -> Option<Verdict> {
+    let rules = compare::Options {
+        rules: &example.attributes.normalize,
+        unordered: example.attributes.unordered,
+        context: terms.context,
+    };
+    if let Some(recorded) = terms.recorded {
+        let differences = compare::compare(outcome, recorded, &rules);
+        if !differences.is_empty() {
+            return Some(Verdict::Failed(Failure::Differs(differences)));
+        }
+    } else if terms.page.is_none()
+        && let Some(shown) = &example.output
+    {
+        // On other people's pages the block below an example is what it prints.
+        let expected = Expected { stdout: shown.code.clone().into_bytes(), ..Expected::default() };
+        let differences: Vec<Difference> = compare::compare(outcome, &expected, &rules)
+            .into_iter()
+            .filter(|difference| difference.aspect == Aspect::Stdout)
+            .collect();
+        return (!differences.is_empty()).then_some(Verdict::Failed(Failure::Differs(differences)));
+    } else if terms.must_be_recorded && !claims_in_comments && !is_silent(outcome) {
+        return Some(Verdict::Unrecorded);
+    }
+    let page = terms.page?;
+    let recorded = page.base.and_then(page_text);
+    let shown = example.output.as_ref().map(|block| block.code.clone());
+    if shown == recorded || (example.attributes.hidden && shown.is_none()) {
+        return None;
+    }
+    Some(Verdict::Failed(Failure::PageOutdated { shown, recorded }))
+}
+
+/// What the page shows of a recording: what stdout, stderr and the exception leave on a screen. `None` if
+/// that is nothing.
+pub fn page_text(expected: &Expected) -> Option<String> {
+    let mut text = String::new();
+    let exception = expected.exception.as_deref().unwrap_or_default();
+    for part in [compare::lossy(&expected.stdout), compare::lossy(&expected.stderr), exception.to_owned()] {
+        if !text.is_empty() && !text.ends_with('\n') && !part.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&part);
+    }
+    if text.is_empty() {
+        return None;
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Some(text)
+}
+
+/// Whether there is nothing to record.
+pub fn is_silent(outcome: &Outcome) -> bool {
+    outcome.stdout.is_empty()
+        && outcome.stderr.is_empty()
+        && outcome.artifacts.is_empty()
+        && outcome.ending == Ending::Completed
+}
+
+fn ended_wrongly(example: &Example, ending: &Ending) -> Option<Failure> {
+    let attributes = &example.attributes;
+    Some(match ending {
+        Ending::Completed => match (&attributes.raises, attributes.exits) {
+            (Some(announced), _) => Failure::DidNotRaise { announced: announced.clone() },
+            (None, Some(announced)) => Failure::DidNotExit { announced },
+            (None, None) => return None,
+        },
+        Ending::Raised(exception) => match &attributes.raises {
+            Some(announced) if exception.is_a(announced) => return None,
+            Some(announced) => {
+                Failure::RaisedOther { announced: announced.clone(), exception: exception.clone() }
+            }
+            None => Failure::Raised(exception.clone()),
+        },
+        Ending::Exited { status, .. } if attributes.exits == Some(*status) => return None,
+        Ending::Exited { status, orderly } => {
+            Failure::Exited { status: *status, announced: attributes.exits, orderly: *orderly }
+        }
+        Ending::Killed { signal } => Failure::Killed { signal: *signal },
+        Ending::TimedOut { limit } => Failure::TimedOut { limit: *limit },
+        Ending::TooMuchOutput { limit } => Failure::TooMuchOutput { limit: *limit },
+        Ending::Lost { reason } => Failure::Lost { reason: reason.clone() },
+    })
+}
+
+/// What a statement of a transcript did, in doctest's terms.
+pub fn got<'a>(stdout: &'a str, message: Option<&'a str>) -> Got<'a> {
+    match message {
+        Some(message) => Got::Raised { stdout, message },
+        None => Got::Output(stdout),
+    }
+}
+
+/// The last lines of a traceback: type, message and notes.
+pub fn exception_message(exception: &Exception) -> String {
+    let mut message = exception.headline();
+    for note in &exception.notes {
+        message.push('\n');
+        message.push_str(note);
+    }
+    message.push('\n');
+    message
+}
+
+fn transcript_failures(
+    statements: &[doctest::Statement],
+    steps: &[StepOutcome],
+    flags: Flags,
+) -> Vec<StepFailure> {
+    let mut failures = Vec::new();
+    let mut steps = steps.iter();
+    for statement in statements {
+        if statement.options.apply(flags).contains(Flags::SKIP) {
+            continue;
+        }
+        let Some(step) = steps.next() else {
+            break;
+        };
+        let stdout = compare::lossy(&step.stdout);
+        let message = step.exception.as_ref().map(exception_message);
+        let got = got(&stdout, message.as_deref());
+        if !doctest::judge(statement, &got, flags) {
+            failures.push(StepFailure {
+                line: statement.line,
+                source: statement.source.clone(),
+                expected: statement.want.clone(),
+                actual: doctest::want_for(&got),
+            });
+        }
+    }
+    failures
+}
+
+fn console_failures(
+    example: &Example,
+    commands: &[console::Command],
+    outcome: &Outcome,
+    context: &Context,
+) -> Vec<StepFailure> {
+    let rules = &example.attributes.normalize;
+    let mut failures = Vec::new();
+    for (index, command) in commands.iter().enumerate() {
+        let expected = console::expected_text(&command.expected, command.status);
+        let (actual, status) = match outcome.steps.get(index) {
+            Some(step) => (compare::lossy(&apply_bytes(rules, &step.stdout, context)), step.status.unwrap_or(0)),
+            None => {
+                failures.push(StepFailure {
+                    line: command.line,
+                    source: command.text.clone(),
+                    expected,
+                    actual: "(the shell ended before this command)\n".to_owned(),
+                });
+                continue;
+            }
+        };
+        let actual = console::expected_text(&actual, status);
+        if !compare::text_matches(&expected, &actual) {
+            failures.push(StepFailure { line: command.line, source: command.text.clone(), expected, actual });
+        }
+    }
+    failures
+}
+
+/// Checks `#>` lines and `# value` comments; the first result says whether there were any.
+fn comment_failures(comments: &Comments, outcome: &Outcome) -> (bool, Vec<StepFailure>) {
+    let mut failures = Vec::new();
+    let mut compared = false;
+    if let Some(first) = comments.printed.first() {
+        compared = true;
+        let expected: String = comments.printed.iter().map(|run| run.text.as_str()).collect();
+        let actual = compare::lossy(&outcome.stdout);
+        // The comment lines of a run cannot show that the last line end is missing.
+        if expected.trim_end_matches('\n') != actual.trim_end_matches('\n') {
+            failures.push(StepFailure {
+                line: first.lines.start,
+                source: String::new(),
+                expected,
+                actual,
+            });
+        }
+    }
+    for step in &outcome.steps {
+        for (line, value) in &step.values {
+            let Some((_, claimed)) = comments.values.iter().find(|(claimed_line, _)| claimed_line == line)
+            else {
+                continue;
+            };
+            let printed = compare::lossy(&step.stdout);
+            let actual = match (value.as_str(), printed.trim_end_matches('\n')) {
+                // A call that returns and prints nothing: the comment explains something else.
+                ("None", "") if claimed != "None" => continue,
+                ("None", printed) if claimed != "None" => printed,
+                (value, _) => value,
+            };
+            compared = true;
+            if !same_value(claimed, actual) {
+                failures.push(StepFailure {
+                    line: *line,
+                    source: String::new(),
+                    expected: format!("{claimed}\n"),
+                    actual: format!("{actual}\n"),
+                });
+            }
+        }
+    }
+    (compared, failures)
+}
+
+/// Whether a comment's literal and a `repr()` say the same; the kind of quotes is a matter of taste.
+fn same_value(claimed: &str, actual: &str) -> bool {
+    let unquoted = claimed
+        .strip_prefix(['\'', '"'])
+        .and_then(|rest| rest.strip_suffix(['\'', '"']))
+        .unwrap_or(claimed);
+    claimed == actual || claimed.replace('"', "'") == actual.replace('"', "'") || unquoted == actual
+}
