@@ -67,8 +67,25 @@ pub enum Place {
 }
 
 const NAMES: &[&str] = &[
-    "id", "raises", "exits", "file", "stdin", "args", "env", "python", "requires", "artifact", "skip",
-    "norun", "session", "fresh", "timeout", "memory", "normalize", "unordered", "hidden",
+    "id",
+    "raises",
+    "exits",
+    "file",
+    "stdin",
+    "args",
+    "env",
+    "python",
+    "requires",
+    "artifact",
+    "skip",
+    "norun",
+    "session",
+    "fresh",
+    "timeout",
+    "memory",
+    "normalize",
+    "unordered",
+    "hidden",
 ];
 
 /// Words of other tools for what an attribute of ours says.
@@ -148,7 +165,10 @@ impl Attributes {
             "id" => self.id = Some(identifier(name, value)?),
             "raises" => self.raises = Some(dotted_name(value)?),
             "exits" => {
-                let status = value.parse().ok().filter(|status| (0..=255).contains(status));
+                let status = value
+                    .parse()
+                    .ok()
+                    .filter(|status| (0..=255).contains(status));
                 self.exits = Some(status.ok_or_else(|| {
                     format!("`exits={value}` is not an exit status: write a number from 0 to 255")
                 })?);
@@ -165,22 +185,34 @@ impl Attributes {
                 })?);
             }
             "requires" => {
-                for need in value.split(',').map(str::trim).filter(|need| !need.is_empty()) {
+                for need in value
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|need| !need.is_empty())
+                {
                     self.requires.push(need_of(need)?);
                 }
             }
             "artifact" => self.artifacts.push(relative_path(name, value)?),
             "skip" | "norun" if value.trim().is_empty() => {
-                return Err(format!("`{name}` needs a reason: write `{name}=\"why this does not run\"`"));
+                return Err(format!(
+                    "`{name}` needs a reason: write `{name}=\"why this does not run\"`"
+                ));
             }
             "skip" => self.skip = Some(value.to_owned()),
             "norun" => self.norun = Some(value.to_owned()),
-            "test" if value == "skip" || value == "false" => self.skip = Some(format!("marked `test={value}`")),
+            "test" if value == "skip" || value == "false" => {
+                self.skip = Some(format!("marked `test={value}`"))
+            }
             "session" => self.session = Some(identifier(name, value)?),
             "timeout" => self.timeout = Some(duration(value)?),
             "memory" => self.memory = Some(size(value)?),
             "normalize" => {
-                for rule in value.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+                for rule in value
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|rule| !rule.is_empty())
+                {
                     let rule = Rule::parse(rule)?;
                     if !self.normalize.contains(&rule) {
                         self.normalize.push(rule);
@@ -204,10 +236,13 @@ fn unknown(name: &str, place: Place) -> Option<String> {
         .min()
         .filter(|(distance, known)| *distance <= 2 && *distance * 2 < known.len());
     match (nearest, place) {
-        (Some((_, known)), _) => Some(format!("unknown attribute `{name}`: did you mean `{known}`?")),
-        (None, Place::Directive) => {
-            Some(format!("unknown attribute `{name}`: known are {}", NAMES.join(", ")))
-        }
+        (Some((_, known)), _) => Some(format!(
+            "unknown attribute `{name}`: did you mean `{known}`?"
+        )),
+        (None, Place::Directive) => Some(format!(
+            "unknown attribute `{name}`: known are {}",
+            NAMES.join(", ")
+        )),
         (None, Place::InfoString) => None,
     }
 }
@@ -222,7 +257,9 @@ fn words(text: &str) -> (Vec<Word>, Vec<String>) {
     let (mut words, mut problems) = (Vec::new(), Vec::new());
     let mut rest = text.trim_start_matches(separates);
     while !rest.is_empty() {
-        let end = rest.find(|c| separates(c) || c == '=').unwrap_or(rest.len());
+        let end = rest
+            .find(|c| separates(c) || c == '=')
+            .unwrap_or(rest.len());
         let name = rest[..end].to_owned();
         rest = &rest[end..];
         let mut value = None;
@@ -277,7 +314,9 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
 fn identifier(name: &str, value: &str) -> Result<String, String> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if value.is_empty() || !value.chars().all(fits) {
-        return Err(format!("`{name}={value}`: write letters, digits, `-`, `_`, `.` and `/` only"));
+        return Err(format!(
+            "`{name}={value}`: write letters, digits, `-`, `_`, `.` and `/` only"
+        ));
     }
     Ok(value.to_owned())
 }
@@ -290,18 +329,24 @@ fn dotted_name(value: &str) -> Result<String, String> {
     if value.split('.').all(fits) {
         Ok(value.to_owned())
     } else {
-        Err(format!("`raises={value}` does not name an exception: write one such as `raises=ValueError`"))
+        Err(format!(
+            "`raises={value}` does not name an exception: write one such as `raises=ValueError`"
+        ))
     }
 }
 
 fn relative_path(name: &str, value: &str) -> Result<String, String> {
     let inside = !value.is_empty()
         && !value.ends_with('/')
-        && value.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        && value
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | ".."));
     if inside {
         Ok(value.to_owned())
     } else {
-        Err(format!("`{name}={value}` must stay in the session's directory: write a path such as `{name}=app.py`"))
+        Err(format!(
+            "`{name}={value}` must stay in the session's directory: write a path such as `{name}=app.py`"
+        ))
     }
 }
 
@@ -325,7 +370,9 @@ fn variables(value: &str) -> Result<Vec<(String, String)>, String> {
         .into_iter()
         .map(|word| match word.split_once('=') {
             Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(format!("`env={value}` sets no variable: write `env=\"NAME=value OTHER=value\"`")),
+            _ => Err(format!(
+                "`env={value}` sets no variable: write `env=\"NAME=value OTHER=value\"`"
+            )),
         })
         .collect()
 }
@@ -369,7 +416,9 @@ pub fn duration(value: &str) -> Result<Duration, String> {
         Ok(number) if number > 0.0 && (number * factor).is_finite() => {
             Ok(Duration::from_secs_f64((number * factor).min(1e9)))
         }
-        _ => Err(format!("`{value}` is not a duration: write one such as `30s`, `500ms` or `2m`")),
+        _ => Err(format!(
+            "`{value}` is not a duration: write one such as `30s`, `500ms` or `2m`"
+        )),
     }
 }
 
@@ -395,7 +444,9 @@ pub fn size(value: &str) -> Result<u64, String> {
 
 fn split_unit(value: &str) -> (&str, &str) {
     let value = value.trim();
-    let end = value.find(|c: char| c.is_alphabetic()).unwrap_or(value.len());
+    let end = value
+        .find(|c: char| c.is_alphabetic())
+        .unwrap_or(value.len());
     (value[..end].trim(), &value[end..])
 }
 
@@ -411,7 +462,11 @@ mod tests {
 
     #[track_caller]
     fn accepts(text: &str, expected: Attributes) {
-        assert_eq!(read(text, Place::Directive), (expected, Vec::new()), "{text}");
+        assert_eq!(
+            read(text, Place::Directive),
+            (expected, Vec::new()),
+            "{text}"
+        );
     }
 
     #[track_caller]
@@ -428,63 +483,114 @@ mod tests {
     #[test]
     fn flags_and_values() {
         accepts("", Attributes::default());
-        accepts("hidden, fresh unordered", with(|a| (a.hidden, a.fresh, a.unordered) = (true, true, true)));
-        accepts("raises=ValueError", with(|a| a.raises = Some("ValueError".into())));
+        accepts(
+            "hidden, fresh unordered",
+            with(|a| (a.hidden, a.fresh, a.unordered) = (true, true, true)),
+        );
+        accepts(
+            "raises=ValueError",
+            with(|a| a.raises = Some("ValueError".into())),
+        );
         accepts("exits=3", with(|a| a.exits = Some(3)));
-        accepts("timeout=500ms memory=2GiB", with(|a| {
-            a.timeout = Some(Duration::from_millis(500));
-            a.memory = Some(2 << 30);
-        }));
-        accepts("python=\">=3.12,<3.14\"", with(|a| {
-            a.python = Some(VersionSpecifiers::from_str(">=3.12,<3.14").unwrap());
-        }));
+        accepts(
+            "timeout=500ms memory=2GiB",
+            with(|a| {
+                a.timeout = Some(Duration::from_millis(500));
+                a.memory = Some(2 << 30);
+            }),
+        );
+        accepts(
+            "python=\">=3.12,<3.14\"",
+            with(|a| {
+                a.python = Some(VersionSpecifiers::from_str(">=3.12,<3.14").unwrap());
+            }),
+        );
     }
 
     #[test]
     fn quotes_and_escapes() {
-        accepts(r#"stdin="Ada\n\"36\"""#, with(|a| a.stdin = Some("Ada\n\"36\"".into())));
+        accepts(
+            r#"stdin="Ada\n\"36\"""#,
+            with(|a| a.stdin = Some("Ada\n\"36\"".into())),
+        );
         accepts(r"stdin='a\n'", with(|a| a.stdin = Some(r"a\n".into())));
-        accepts(r#"args="--name 'Ada L' x""#, with(|a| {
-            a.args = ["--name", "Ada L", "x"].map(String::from).to_vec();
-        }));
-        accepts("env=\"A=1 B='x y'\"", with(|a| {
-            a.env = vec![("A".into(), "1".into()), ("B".into(), "x y".into())];
-        }));
+        accepts(
+            r#"args="--name 'Ada L' x""#,
+            with(|a| {
+                a.args = ["--name", "Ada L", "x"].map(String::from).to_vec();
+            }),
+        );
+        accepts(
+            "env=\"A=1 B='x y'\"",
+            with(|a| {
+                a.env = vec![("A".into(), "1".into()), ("B".into(), "x y".into())];
+            }),
+        );
     }
 
     #[test]
     fn rules_may_be_separated_by_the_commas_that_separate_attributes() {
-        accepts("normalize=address,time,hidden", with(|a| {
-            a.normalize = vec![Rule::Address, Rule::Time];
-            a.hidden = true;
-        }));
+        accepts(
+            "normalize=address,time,hidden",
+            with(|a| {
+                a.normalize = vec![Rule::Address, Rule::Time];
+                a.hidden = true;
+            }),
+        );
     }
 
     #[test]
     fn needs() {
-        accepts("requires=\"numpy, program:redis-server, root\"", with(|a| {
-            a.requires =
-                vec![Need::Module("numpy".into()), Need::Program("redis-server".into()), Need::Root];
-        }));
+        accepts(
+            "requires=\"numpy, program:redis-server, root\"",
+            with(|a| {
+                a.requires = vec![
+                    Need::Module("numpy".into()),
+                    Need::Program("redis-server".into()),
+                    Need::Root,
+                ];
+            }),
+        );
     }
 
     #[test]
     fn other_tools_words_are_aliases() {
         accepts("notest", with(|a| a.skip = Some("marked `notest`".into())));
-        accepts("test=\"skip\"", with(|a| a.skip = Some("marked `test=skip`".into())));
+        accepts(
+            "test=\"skip\"",
+            with(|a| a.skip = Some("marked `test=skip`".into())),
+        );
         accepts("no_run", with(|a| a.norun = Some("marked `no_run`".into())));
-        accepts("should_panic", with(|a| a.raises = Some("BaseException".into())));
+        accepts(
+            "should_panic",
+            with(|a| a.raises = Some("BaseException".into())),
+        );
         accepts("continuation", Attributes::default());
     }
 
     #[test]
     fn slips_are_named() {
-        rejects("rasies=ValueError", "unknown attribute `rasies`: did you mean `raises`?");
-        rejects("skip", "`skip` needs a reason: write `skip=\"why this does not run\"`");
-        rejects("exits=300", "`exits=300` is not an exit status: write a number from 0 to 255");
-        rejects("timeout=soon", "`soon` is not a duration: write one such as `30s`, `500ms` or `2m`");
+        rejects(
+            "rasies=ValueError",
+            "unknown attribute `rasies`: did you mean `raises`?",
+        );
+        rejects(
+            "skip",
+            "`skip` needs a reason: write `skip=\"why this does not run\"`",
+        );
+        rejects(
+            "exits=300",
+            "`exits=300` is not an exit status: write a number from 0 to 255",
+        );
+        rejects(
+            "timeout=soon",
+            "`soon` is not a duration: write one such as `30s`, `500ms` or `2m`",
+        );
         rejects("stdin=\"a", "the value of `stdin` has no closing quote");
-        rejects("raises=1x", "`raises=1x` does not name an exception: write one such as `raises=ValueError`");
+        rejects(
+            "raises=1x",
+            "`raises=1x` does not name an exception: write one such as `raises=ValueError`",
+        );
         rejects(
             "file=../x",
             "`file=../x` must stay in the session's directory: write a path such as `file=app.py`",
@@ -493,7 +599,10 @@ mod tests {
 
     #[test]
     fn foreign_words_are_left_alone_in_info_strings_only() {
-        assert_eq!(read("title=\"x\" hl_lines=\"1 2\" linenums", Place::InfoString).1, [""; 0]);
+        assert_eq!(
+            read("title=\"x\" hl_lines=\"1 2\" linenums", Place::InfoString).1,
+            [""; 0]
+        );
         assert_eq!(
             read("rasies=ValueError", Place::InfoString).1,
             ["unknown attribute `rasies`: did you mean `raises`?"]

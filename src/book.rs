@@ -15,7 +15,13 @@ use crate::markdown::{self, FrontMatter, Heading};
 const EXTENSIONS: &[&str] = &["md", "markdown"];
 
 /// Directories that hold other people's Markdown or none at all.
-const PASSED_OVER: &[&str] = &["node_modules", "target", "__pycache__", "site-packages", "venv"];
+const PASSED_OVER: &[&str] = &[
+    "node_modules",
+    "target",
+    "__pycache__",
+    "site-packages",
+    "venv",
+];
 
 /// A page with its examples.
 #[derive(Debug)]
@@ -62,7 +68,9 @@ impl Book {
     /// Reads the pages at `paths`, or the configured ones if there are none.
     pub fn read(config: &Config, paths: &[PathBuf]) -> Result<Book> {
         let (files, mut problems) = find(config, paths)?;
-        let here = std::env::current_dir().and_then(|path| path.canonicalize()).unwrap_or_default();
+        let here = std::env::current_dir()
+            .and_then(|path| path.canonicalize())
+            .unwrap_or_default();
         let mut pages = Vec::new();
         for file in files {
             let name = display_name(&file, &here);
@@ -80,7 +88,10 @@ impl Book {
 
 /// A path as a person would type it.
 pub fn display_name(file: &Path, here: &Path) -> String {
-    file.strip_prefix(here).unwrap_or(file).to_string_lossy().into_owned()
+    file.strip_prefix(here)
+        .unwrap_or(file)
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem>)> {
@@ -89,7 +100,11 @@ fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem
         for path in &config.pages {
             let start = config.root.join(path);
             if !start.exists() {
-                bail!("`pages` names `{}`, which does not exist in `{}`", path.display(), config.root.display());
+                bail!(
+                    "`pages` names `{}`, which does not exist in `{}`",
+                    path.display(),
+                    config.root.display()
+                );
             }
             starts.push(start);
         }
@@ -131,7 +146,11 @@ fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem
                         },
                     };
                     let page = error.path().unwrap_or(&start).display().to_string();
-                    problems.push(Problem { page, line: None, message: what });
+                    problems.push(Problem {
+                        page,
+                        line: None,
+                        message: what,
+                    });
                 }
             }
         }
@@ -166,12 +185,21 @@ fn is_passed_over(config: &Config, path: &Path) -> bool {
     name.starts_with('.')
         || PASSED_OVER.contains(&name.as_ref())
         || config.exclude.iter().any(|excluded| {
-            *excluded == name || below_root.is_some_and(|path| path.starts_with(excluded.trim_end_matches('/')))
+            *excluded == name
+                || below_root.is_some_and(|path| path.starts_with(excluded.trim_end_matches('/')))
         })
 }
 
-fn read_page(config: &Config, file: PathBuf, name: String) -> Result<(Page, Vec<Problem>), Problem> {
-    let problem = |message: String| Problem { page: name.clone(), line: None, message };
+fn read_page(
+    config: &Config,
+    file: PathBuf,
+    name: String,
+) -> Result<(Page, Vec<Problem>), Problem> {
+    let problem = |message: String| Problem {
+        page: name.clone(),
+        line: None,
+        message,
+    };
     let bytes = fs::read(&file).map_err(|error| problem(format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -180,12 +208,19 @@ fn read_page(config: &Config, file: PathBuf, name: String) -> Result<(Page, Vec<
             ..problem("this is not UTF-8: save the page in that encoding".to_owned())
         }
     })?;
-    let stem = file.file_stem().map(|stem| example::slug(&stem.to_string_lossy())).unwrap_or_default();
+    let stem = file
+        .file_stem()
+        .map(|stem| example::slug(&stem.to_string_lossy()))
+        .unwrap_or_default();
     let document = markdown::parse(&text);
     let (found, problems) = example::find(&document, &text, &stem);
     let problems = problems
         .into_iter()
-        .map(|found| Problem { page: name.clone(), line: Some(found.line), message: found.message })
+        .map(|found| Problem {
+            page: name.clone(),
+            line: Some(found.line),
+            message: found.message,
+        })
         .collect();
     let page = Page {
         recording: recording_path(config, &file),
@@ -206,17 +241,26 @@ fn recording_path(config: &Config, file: &Path) -> Option<PathBuf> {
     if !config.is_project {
         return None;
     }
-    let root = config.root.canonicalize().unwrap_or_else(|_| config.root.clone());
+    let root = config
+        .root
+        .canonicalize()
+        .unwrap_or_else(|_| config.root.clone());
     let several = config.pages.len() > 1;
     config.pages.iter().find_map(|pages| {
         let start = root.join(pages);
         let start = start.canonicalize().unwrap_or(start);
         let below = if several || start.is_file() {
-            file.strip_prefix(&start).ok().and_then(|_| file.strip_prefix(&root).ok())
+            file.strip_prefix(&start)
+                .ok()
+                .and_then(|_| file.strip_prefix(&root).ok())
         } else {
             file.strip_prefix(&start).ok()
         }?;
-        Some(root.join(&config.expected).join(below).with_extension("toml"))
+        Some(
+            root.join(&config.expected)
+                .join(below)
+                .with_extension("toml"),
+        )
     })
 }
 
@@ -256,17 +300,34 @@ impl Selection {
     }
 
     pub fn contains(&self, page: &Page, example: &Example) -> bool {
-        (self.chapters.is_empty() || page.chapter.is_some_and(|chapter| self.chapters.contains(&chapter)))
-            && (self.sections.is_empty() || self.sections.iter().any(|wanted| is_in_section(page, example, wanted)))
-            && (self.examples.is_empty() || self.examples.iter().any(|wanted| is_named(page, example, wanted)))
+        (self.chapters.is_empty()
+            || page
+                .chapter
+                .is_some_and(|chapter| self.chapters.contains(&chapter)))
+            && (self.sections.is_empty()
+                || self
+                    .sections
+                    .iter()
+                    .any(|wanted| is_in_section(page, example, wanted)))
+            && (self.examples.is_empty()
+                || self
+                    .examples
+                    .iter()
+                    .any(|wanted| is_named(page, example, wanted)))
             && self.keyword.as_ref().is_none_or(|keyword| {
-                keyword.matches(&format!("{} {} {}", page.name, example.id, example.heading).to_lowercase())
+                keyword.matches(
+                    &format!("{} {} {}", page.name, example.id, example.heading).to_lowercase(),
+                )
             })
-            && self.pages.as_ref().is_none_or(|pages| pages.contains(&page.file))
             && self
-                .failed
+                .pages
                 .as_ref()
-                .is_none_or(|failed| failed.iter().any(|(name, id)| *name == page.name && *id == example.id))
+                .is_none_or(|pages| pages.contains(&page.file))
+            && self.failed.as_ref().is_none_or(|failed| {
+                failed
+                    .iter()
+                    .any(|(name, id)| *name == page.name && *id == example.id)
+            })
     }
 }
 
@@ -274,7 +335,10 @@ impl Selection {
 fn is_in_section(page: &Page, example: &Example, wanted: &str) -> bool {
     let wanted = wanted.trim_end_matches('.');
     let within = |number: &str| number == wanted || number.starts_with(&format!("{wanted}."));
-    let of_page = page.headings.first().and_then(|heading| section_number(&heading.text));
+    let of_page = page
+        .headings
+        .first()
+        .and_then(|heading| section_number(&heading.text));
     example.section.as_deref().is_some_and(within) || of_page.as_deref().is_some_and(within)
 }
 
@@ -308,7 +372,9 @@ impl Keyword {
         let expression = or(&mut words)?;
         match words.next() {
             None => Ok(expression),
-            Some(word) => Err(format!("`-k` does not expect `{word}` there: write words joined by `and`, `or`, `not`")),
+            Some(word) => Err(format!(
+                "`-k` does not expect `{word}` there: write words joined by `and`, `or`, `not`"
+            )),
         }
     }
 
@@ -355,12 +421,18 @@ fn not(words: &mut Words<'_>) -> Result<Keyword, String> {
             inner
         }
         Some(word @ (")" | "and" | "or")) => {
-            return Err(format!("`-k` does not expect `{word}` there: write words joined by `and`, `or`, `not`"));
+            return Err(format!(
+                "`-k` does not expect `{word}` there: write words joined by `and`, `or`, `not`"
+            ));
         }
         Some(word) => Keyword::Word(word.to_lowercase()),
         None => return Err("`-k` ends where a word is expected".to_owned()),
     };
-    Ok(if negated { Keyword::Not(Box::new(inner)) } else { inner })
+    Ok(if negated {
+        Keyword::Not(Box::new(inner))
+    } else {
+        inner
+    })
 }
 
 #[cfg(test)]
@@ -369,7 +441,11 @@ mod tests {
 
     #[track_caller]
     fn keyword(expression: &str, text: &str, expected: bool) {
-        assert_eq!(Keyword::parse(expression).unwrap().matches(text), expected, "{expression}");
+        assert_eq!(
+            Keyword::parse(expression).unwrap().matches(text),
+            expected,
+            "{expression}"
+        );
     }
 
     #[test]
@@ -388,6 +464,9 @@ mod tests {
     fn readmes_open_their_directory() {
         let mut files = ["b/01-x.md", "b/README.md", "a.md", "README.md"].map(PathBuf::from);
         files.sort_by_cached_key(|file| reading_order(file));
-        assert_eq!(files, ["README.md", "a.md", "b/README.md", "b/01-x.md"].map(PathBuf::from));
+        assert_eq!(
+            files,
+            ["README.md", "a.md", "b/README.md", "b/01-x.md"].map(PathBuf::from)
+        );
     }
 }

@@ -73,11 +73,18 @@ pub fn plan(book: &Book, config: &Config, selection: &Selection) -> Vec<SessionP
                 .copied()
                 .filter(|&position| selection.contains(page, &page.examples[position]))
                 .collect();
-            let Some(last) = examples.iter().rposition(|position| selected.contains(position)) else {
+            let Some(last) = examples
+                .iter()
+                .rposition(|position| selected.contains(position))
+            else {
                 continue;
             };
             examples.truncate(last + 1);
-            plans.push(SessionPlan { page: number, examples, selected });
+            plans.push(SessionPlan {
+                page: number,
+                examples,
+                selected,
+            });
         }
     }
     plans
@@ -100,22 +107,38 @@ pub fn run<'a>(
     plans: &[SessionPlan],
     on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
 ) -> Result<Results<'a>> {
-    let Run { book, interpreter, settings, .. } = *run;
+    let Run {
+        book,
+        interpreter,
+        settings,
+        ..
+    } = *run;
     let root = tempfile::Builder::new()
         .prefix("verify-")
         .tempdir()
         .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
     let root_path = root.path().canonicalize()?;
     let host = Host::start(interpreter, &root_path, &host_options(run, plans))?;
-    let runner = Runner { run: *run, host: &host, version: version(interpreter) };
+    let runner = Runner {
+        run: *run,
+        host: &host,
+        version: version(interpreter),
+    };
     on_event(&Event::Started(&Started {
         interpreter,
-        pages: plans.iter().map(|plan| plan.page).collect::<HashSet<_>>().len(),
+        pages: plans
+            .iter()
+            .map(|plan| plan.page)
+            .collect::<HashSet<_>>()
+            .len(),
         examples: plans.iter().map(|plan| plan.selected.len()).sum(),
         network_isolated: host.ready.network_isolated,
     }))?;
     let mut pages = Pages::new(run, plans);
-    let weights: Vec<Duration> = plans.iter().map(|plan| weight(book, plan, run.last_run)).collect();
+    let weights: Vec<Duration> = plans
+        .iter()
+        .map(|plan| weight(book, plan, run.last_run))
+        .collect();
     let (mut done, mut failed) = (0, 0);
     schedule::run(
         &weights,
@@ -123,7 +146,11 @@ pub fn run<'a>(
         |job| runner.session(job, &plans[job]),
         |job, finished| {
             done += 1;
-            failed += finished.results.iter().filter(|(_, result)| result.verdict.is_failure()).count();
+            failed += finished
+                .results
+                .iter()
+                .filter(|(_, result)| result.verdict.is_failure())
+                .count();
             on_event(&Event::Progress { done, failed })?;
             pages.take(job, finished, on_event)?;
             Ok(!(settings.fail_fast && failed > 0))
@@ -154,7 +181,11 @@ impl<'a> Pages<'a> {
             run: *run,
             page_of: plans.iter().map(|plan| plan.page).collect(),
             waiting,
-            results: Results { pages: Vec::new(), contexts: HashMap::new(), stopped_early: false },
+            results: Results {
+                pages: Vec::new(),
+                contexts: HashMap::new(),
+                stopped_early: false,
+            },
             missing: plans.len(),
         }
     }
@@ -168,12 +199,21 @@ impl<'a> Pages<'a> {
         let page = self.page_of[job];
         self.missing -= 1;
         for (position, _) in &session.results {
-            self.results.contexts.insert((page, *position), session.context.clone());
+            self.results
+                .contexts
+                .insert((page, *position), session.context.clone());
         }
-        let (sessions, results) = self.waiting.get_mut(&page).expect("every page waits for its sessions");
+        let (sessions, results) = self
+            .waiting
+            .get_mut(&page)
+            .expect("every page waits for its sessions");
         *sessions -= 1;
         results.extend(session.results);
-        while let Some(first) = self.waiting.first_entry().filter(|first| first.get().0 == 0) {
+        while let Some(first) = self
+            .waiting
+            .first_entry()
+            .filter(|first| first.get().0 == 0)
+        {
             let (page, (_, results)) = first.remove_entry();
             self.emit(page, results, on_event)?;
         }
@@ -189,14 +229,21 @@ impl<'a> Pages<'a> {
         results.sort_by_key(|(position, _)| *position);
         let examples = results.into_iter().map(|(_, result)| result).collect();
         let page = &self.run.book.pages[page];
-        let result = PageResult { page, interpreter: self.run.interpreter, examples };
+        let result = PageResult {
+            page,
+            interpreter: self.run.interpreter,
+            examples,
+        };
         on_event(&Event::Page(&result))?;
         self.results.pages.push(result);
         Ok(())
     }
 
     /// What a run that was stopped early has of its last pages is shown as well.
-    fn finish(mut self, on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>) -> Result<Results<'a>> {
+    fn finish(
+        mut self,
+        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    ) -> Result<Results<'a>> {
         for (page, (_, results)) in std::mem::take(&mut self.waiting) {
             if !results.is_empty() {
                 self.emit(page, results, on_event)?;
@@ -211,25 +258,42 @@ impl<'a> Pages<'a> {
 fn weight(book: &Book, plan: &SessionPlan, last_run: &LastRun) -> Duration {
     const UNKNOWN: Duration = Duration::from_millis(5);
     let page = &book.pages[plan.page];
-    let of = |&position: &usize| last_run.duration(&page.name, &page.examples[position].id).unwrap_or(UNKNOWN);
+    let of = |&position: &usize| {
+        last_run
+            .duration(&page.name, &page.examples[position].id)
+            .unwrap_or(UNKNOWN)
+    };
     plan.examples.iter().map(of).sum()
 }
 
 /// One part of the sessions, such that all parts take about as long. The same book and last run always
 /// give the same parts.
-pub fn shard(book: &Book, plans: Vec<SessionPlan>, last_run: &LastRun, part: usize, of: usize) -> Vec<SessionPlan> {
+pub fn shard(
+    book: &Book,
+    plans: Vec<SessionPlan>,
+    last_run: &LastRun,
+    part: usize,
+    of: usize,
+) -> Vec<SessionPlan> {
     let mut order: Vec<usize> = (0..plans.len()).collect();
     order.sort_by_key(|&at| (std::cmp::Reverse(weight(book, &plans[at], last_run)), at));
     let mut loads = vec![Duration::ZERO; of];
     let mut mine = HashSet::new();
     for at in order {
-        let lightest = (0..of).min_by_key(|&shard| (loads[shard], shard)).unwrap_or(0);
+        let lightest = (0..of)
+            .min_by_key(|&shard| (loads[shard], shard))
+            .unwrap_or(0);
         loads[lightest] += weight(book, &plans[at], last_run);
         if lightest + 1 == part {
             mine.insert(at);
         }
     }
-    plans.into_iter().enumerate().filter(|(at, _)| mine.contains(at)).map(|(_, plan)| plan).collect()
+    plans
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| mine.contains(at))
+        .map(|(_, plan)| plan)
+        .collect()
 }
 
 /// The interpreter's version in the terms of version specifiers.
@@ -244,18 +308,86 @@ pub fn version(interpreter: &Interpreter) -> Version {
 /// Standard library modules whose import does nothing but define things, so that a session cannot tell
 /// whether it was done for it alone. What is not named here is imported by each session itself.
 const PRELOADABLE: &[&str] = &[
-    "abc", "argparse", "array", "ast", "asyncio", "base64", "bisect", "calendar", "collections",
-    "collections.abc", "concurrent.futures", "configparser", "contextlib", "copy", "csv", "dataclasses",
-    "datetime", "decimal", "difflib", "dis", "enum", "fnmatch", "fractions", "functools", "glob", "graphlib",
-    "hashlib", "heapq", "hmac", "html", "inspect", "io", "ipaddress", "itertools", "json", "keyword",
-    "linecache", "logging", "math", "numbers", "operator", "pathlib", "pickle", "pprint", "queue", "random",
-    "re", "reprlib", "secrets", "selectors", "shutil", "signal", "socket", "statistics", "string", "struct",
-    "subprocess", "tempfile", "textwrap", "threading", "time", "timeit", "tokenize", "traceback", "types",
-    "typing", "unittest", "unittest.mock", "urllib.parse", "uuid", "weakref",
+    "abc",
+    "argparse",
+    "array",
+    "ast",
+    "asyncio",
+    "base64",
+    "bisect",
+    "calendar",
+    "collections",
+    "collections.abc",
+    "concurrent.futures",
+    "configparser",
+    "contextlib",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "difflib",
+    "dis",
+    "enum",
+    "fnmatch",
+    "fractions",
+    "functools",
+    "glob",
+    "graphlib",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "inspect",
+    "io",
+    "ipaddress",
+    "itertools",
+    "json",
+    "keyword",
+    "linecache",
+    "logging",
+    "math",
+    "numbers",
+    "operator",
+    "pathlib",
+    "pickle",
+    "pprint",
+    "queue",
+    "random",
+    "re",
+    "reprlib",
+    "secrets",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "statistics",
+    "string",
+    "struct",
+    "subprocess",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "timeit",
+    "tokenize",
+    "traceback",
+    "types",
+    "typing",
+    "unittest",
+    "unittest.mock",
+    "urllib.parse",
+    "uuid",
+    "weakref",
 ];
 
 /// Words of examples that look at what only an interpreter without preloaded modules shows.
-const INTROSPECTION: &[&str] = &["__subclasses__", "get_objects", "get_referrers", "dispatch_table"];
+const INTROSPECTION: &[&str] = &[
+    "__subclasses__",
+    "get_objects",
+    "get_referrers",
+    "dispatch_table",
+];
 
 fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> host::Options {
     let mut importers: HashMap<&str, usize> = HashMap::new();
@@ -267,7 +399,9 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> host::Options {
         for &position in &plan.examples {
             let example = &page.examples[position];
             imported.extend(imports(&example.source));
-            looks_inside |= INTROSPECTION.iter().any(|word| example.source.contains(word));
+            looks_inside |= INTROSPECTION
+                .iter()
+                .any(|word| example.source.contains(word));
             for need in &example.attributes.requires {
                 if let Need::Module(name) = need {
                     probe.insert(name);
@@ -331,7 +465,8 @@ impl<'a> Runner<'_, 'a> {
         let page = &self.run.book.pages[plan.page];
         let directory = self.host.root().join(number.to_string());
         let scratch = directory.join("project");
-        fs::create_dir_all(&scratch).with_context(|| format!("cannot make `{}`", scratch.display()))?;
+        fs::create_dir_all(&scratch)
+            .with_context(|| format!("cannot make `{}`", scratch.display()))?;
         let mut session = Session {
             runner: self,
             page,
@@ -339,31 +474,47 @@ impl<'a> Runner<'_, 'a> {
             scratch,
             directory: &directory,
             running: None,
+            finished: false,
             sources: Vec::new(),
             context: Context::default(),
         };
         session.context.scratch = session.scratch.to_string_lossy().into_owned();
-        let last = plan.examples.iter().copied().filter(|&at| self.runs_in_python(&page.examples[at])).last();
+        let last = plan
+            .examples
+            .iter()
+            .copied()
+            .filter(|&at| self.runs_in_python(&page.examples[at]))
+            .last();
         let mut results = Vec::new();
         let mut blocked_by: Option<&str> = None;
         for &position in &plan.examples {
             let example = &page.examples[position];
-            let (verdict, outcome) = if let Some(by) = blocked_by {
-                (Verdict::Blocked { by: by.to_owned() }, None)
-            } else {
-                session.example(example, Some(position) == last)?
+            let (verdict, outcome) = match (self.skip(example), blocked_by) {
+                (Some(verdict), _) => (verdict, None),
+                (None, Some(by)) => (Verdict::Blocked { by: by.to_owned() }, None),
+                (None, None) => session.example(example, Some(position) == last)?,
             };
             let breaks = match &verdict {
-                Verdict::Failed(failure) => !failure.leaves_session_intact(),
+                Verdict::Failed(failure) => outcome.is_some() && !failure.leaves_session_intact(),
                 _ => false,
             };
-            let gone = session.running.as_ref().is_some_and(|running| !running.is_alive());
-            if blocked_by.is_none() && (breaks || (gone && Some(position) != last)) {
+            if blocked_by.is_none() && (breaks || session.ended_too_early()) {
                 blocked_by = Some(&example.id);
             }
             if plan.selected.contains(&position) && !matches!(example.kind, Kind::File(_)) {
-                let traceback = outcome.as_ref().and_then(|outcome| session.traceback(outcome));
-                results.push((position, ExampleResult { page, example, verdict, outcome, traceback }));
+                let traceback = outcome
+                    .as_ref()
+                    .and_then(|outcome| session.traceback(outcome));
+                results.push((
+                    position,
+                    ExampleResult {
+                        page,
+                        example,
+                        verdict,
+                        outcome,
+                        traceback,
+                    },
+                ));
             }
         }
         let context = session.context.clone();
@@ -374,7 +525,18 @@ impl<'a> Runner<'_, 'a> {
     }
 
     fn runs_in_python(&self, example: &Example) -> bool {
-        matches!(example.kind, Kind::Module(_) | Kind::Transcript(_)) && self.reason_to_skip(example).is_none()
+        matches!(example.kind, Kind::Module(_) | Kind::Transcript(_))
+            && self.reason_to_skip(example).is_none()
+    }
+
+    /// The verdict of an example that is not run here.
+    fn skip(&self, example: &Example) -> Option<Verdict> {
+        let (reason, unmet) = self.reason_to_skip(example)?;
+        Some(if unmet && self.run.settings.strict {
+            Verdict::Failed(Failure::Unmet { reason })
+        } else {
+            Verdict::Skipped { reason, unmet }
+        })
     }
 
     /// Why an example is not run here, and whether that is something missing.
@@ -412,21 +574,24 @@ struct Session<'r, 'a> {
     scratch: PathBuf,
     directory: &'r Path,
     running: Option<Running<'r>>,
+    /// The last example has been sent, with which the interpreter ends.
+    finished: bool,
     /// Files that examples were saved as, with the examples.
     sources: Vec<(PathBuf, &'a Example)>,
     context: Context,
 }
 
 impl<'a> Session<'_, 'a> {
+    /// Whether the interpreter is gone although examples were to follow.
+    fn ended_too_early(&self) -> bool {
+        !self.finished
+            && self
+                .running
+                .as_ref()
+                .is_some_and(|running| !running.is_alive())
+    }
+
     fn example(&mut self, example: &'a Example, last: bool) -> Result<(Verdict, Option<Outcome>)> {
-        if let Some((reason, unmet)) = self.runner.reason_to_skip(example) {
-            let verdict = if unmet && self.runner.run.settings.strict {
-                Verdict::Failed(Failure::Unmet { reason })
-            } else {
-                Verdict::Skipped { reason, unmet }
-            };
-            return Ok((verdict, None));
-        }
         let outcome = match &example.kind {
             Kind::File(path) => {
                 self.write_file(example, path)?;
@@ -434,7 +599,12 @@ impl<'a> Session<'_, 'a> {
             }
             Kind::Console(_) if !self.runner.run.config.console => {
                 let reason = "console blocks run only where `verify.toml` says `console = true`";
-                return Ok((Verdict::Illustrative { reason: reason.to_owned() }, None));
+                return Ok((
+                    Verdict::Illustrative {
+                        reason: reason.to_owned(),
+                    },
+                    None,
+                ));
             }
             Kind::Console(_) if example.attributes.norun.is_some() => {
                 let reason = example.attributes.norun.clone().unwrap_or_default();
@@ -443,11 +613,17 @@ impl<'a> Session<'_, 'a> {
             Kind::Console(commands) => self.run_console(example, commands)?,
             Kind::Module(_) | Kind::Transcript(_) => self.run_python(example, last)?,
         };
-        let recorded = self.recording.examples.iter().find(|recorded| recorded.id == example.id);
+        let recorded = self
+            .recording
+            .examples
+            .iter()
+            .find(|recorded| recorded.id == example.id);
         let expected = recorded.map(|recorded| recorded.expected_for(&self.runner.version));
         let config = self.runner.run.config;
-        let page_output = (config.output == Output::Page && self.page.recording.is_some())
-            .then(|| PageOutput { base: recorded.map(|recorded| &recorded.expected) });
+        let page_output =
+            (config.output == Output::Page && self.page.recording.is_some()).then(|| PageOutput {
+                base: recorded.map(|recorded| &recorded.expected),
+            });
         let terms = Terms {
             recorded: expected.as_ref(),
             must_be_recorded: self.page.recording.is_some(),
@@ -468,11 +644,16 @@ impl<'a> Session<'_, 'a> {
         if self.running.is_none() {
             let members = session_memory(self.page, example);
             let limits = ProcessLimits::of(self.runner.run.config, members);
-            self.running = Some(self.runner.host.session(&self.scratch, limits, Program::Python)?);
+            self.running = Some(self.runner.host.session(
+                &self.scratch,
+                limits,
+                Program::Python,
+            )?);
         }
         let unit = self.unit(example, last)?;
         let limits = self.limits(example);
         let running = self.running.as_mut().expect("started above");
+        self.finished = last;
         let done = running.run(unit, limits);
         let artifacts = self.artifacts(example);
         Ok(Outcome {
@@ -493,13 +674,23 @@ impl<'a> Session<'_, 'a> {
                 statements: statements
                     .iter()
                     .filter(|statement| {
-                        !statement.options.apply(self.runner.run.config.doctest).contains(Flags::SKIP)
+                        !statement
+                            .options
+                            .apply(self.runner.run.config.doctest)
+                            .contains(Flags::SKIP)
                     })
-                    .map(|statement| Statement { source: statement.source.clone(), line: statement.line })
+                    .map(|statement| Statement {
+                        source: statement.source.clone(),
+                        line: statement.line,
+                    })
                     .collect(),
             },
             Kind::Module(comments) => Mode::Module {
-                boundaries: comments.printed.iter().map(|run| run.lines.end - 1).collect(),
+                boundaries: comments
+                    .printed
+                    .iter()
+                    .map(|run| run.lines.end - 1)
+                    .collect(),
                 values: comments.values.iter().map(|(line, _)| *line).collect(),
             },
             Kind::Console(_) | Kind::File(_) => unreachable!("these do not run in the interpreter"),
@@ -522,10 +713,15 @@ impl<'a> Session<'_, 'a> {
         let name = if matches!(mode, Mode::Interactive { .. }) {
             String::new()
         } else {
-            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
         };
         Ok(Unit {
-            argv: std::iter::once(name).chain(attributes.args.iter().cloned()).collect(),
+            argv: std::iter::once(name)
+                .chain(attributes.args.iter().cloned())
+                .collect(),
             environment: attributes.env.clone(),
             stdin,
             source: example.source.clone(),
@@ -541,10 +737,21 @@ impl<'a> Session<'_, 'a> {
     /// `file=` block has.
     fn file_name(&self) -> String {
         let taken = |name: &str| {
-            self.page.examples.iter().any(|example| example.attributes.file.as_deref() == Some(name))
+            self.page
+                .examples
+                .iter()
+                .any(|example| example.attributes.file.as_deref() == Some(name))
         };
-        let modules = self.sources.iter().filter(|(_, example)| matches!(example.kind, Kind::Module(_))).count();
-        let mut name = if modules == 0 { "example.py".to_owned() } else { format!("example_{}.py", modules + 1) };
+        let modules = self
+            .sources
+            .iter()
+            .filter(|(_, example)| matches!(example.kind, Kind::Module(_)))
+            .count();
+        let mut name = if modules == 0 {
+            "example.py".to_owned()
+        } else {
+            format!("example_{}.py", modules + 1)
+        };
         while taken(&name) {
             name.insert(0, '_');
         }
@@ -561,7 +768,9 @@ impl<'a> Session<'_, 'a> {
             .filter(|example| matches!(example.kind, Kind::Module(_)))
             .collect();
         let uses_processes = |example: &&Example| {
-            ["multiprocessing", "concurrent.futures", "ProcessPool"].iter().any(|word| example.source.contains(word))
+            ["multiprocessing", "concurrent.futures", "ProcessPool"]
+                .iter()
+                .any(|word| example.source.contains(word))
         };
         if modules.len() < 2 || !modules.iter().any(uses_processes) {
             return Ok(None);
@@ -569,7 +778,10 @@ impl<'a> Session<'_, 'a> {
         let path = self.directory.join("example.py");
         let (current, earlier) = modules.split_last().expect("there are two");
         let mut text = String::new();
-        for example in earlier.iter().filter(|e| e.attributes.raises.is_none() && e.attributes.exits.is_none()) {
+        for example in earlier
+            .iter()
+            .filter(|e| e.attributes.raises.is_none() && e.attributes.exits.is_none())
+        {
             text.push_str(&example.source);
             text.push('\n');
         }
@@ -586,7 +798,10 @@ impl<'a> Session<'_, 'a> {
             .context("no `bash` or `sh` was found for console blocks; install one")?;
         let mut script = String::new();
         for (name, value) in &example.attributes.env {
-            script.push_str(&format!("export {name}='{}'\n", value.replace('\'', "'\\''")));
+            script.push_str(&format!(
+                "export {name}='{}'\n",
+                value.replace('\'', "'\\''")
+            ));
         }
         script.push_str(&console::script(commands));
         let limits = ProcessLimits::of(self.runner.run.config, example.attributes.memory);
@@ -604,8 +819,15 @@ impl<'a> Session<'_, 'a> {
 
     fn limits(&self, example: &Example) -> host::Limits {
         let config = &self.runner.run.config.limits;
-        let timeout = example.attributes.timeout.or(self.runner.run.settings.timeout).unwrap_or(config.timeout);
-        host::Limits { timeout, output: config.output }
+        let timeout = example
+            .attributes
+            .timeout
+            .or(self.runner.run.settings.timeout)
+            .unwrap_or(config.timeout);
+        host::Limits {
+            timeout,
+            output: config.output,
+        }
     }
 
     fn write_file(&mut self, example: &'a Example, name: &str) -> Result<()> {
@@ -657,7 +879,10 @@ impl<'a> Session<'_, 'a> {
     fn traceback(&self, outcome: &Outcome) -> Option<String> {
         let exception = match &outcome.ending {
             Ending::Raised(exception) => exception,
-            _ => outcome.steps.iter().find_map(|step| step.exception.as_ref())?,
+            _ => outcome
+                .steps
+                .iter()
+                .find_map(|step| step.exception.as_ref())?,
         };
         if exception.traceback.is_empty() {
             return None;
@@ -673,7 +898,10 @@ impl<'a> Session<'_, 'a> {
             let mut rest = text.as_str();
             while let Some(at) = rest.find(&frame) {
                 let (before, behind) = (&rest[..at], &rest[at + frame.len()..]);
-                let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                let digits = behind.len()
+                    - behind
+                        .trim_start_matches(|c: char| c.is_ascii_digit())
+                        .len();
                 let line = behind[..digits].parse::<usize>().unwrap_or(1);
                 out.push_str(before);
                 let page_line = example.block.code_line + line.max(1) - 1;
@@ -696,7 +924,9 @@ pub fn artifact_path(recording: &Path, name: &str) -> PathBuf {
 fn session_memory(page: &Page, example: &Example) -> Option<u64> {
     page.examples
         .iter()
-        .filter(|other| other.topic == example.topic || other.attributes.session == example.attributes.session)
+        .filter(|other| {
+            other.topic == example.topic || other.attributes.session == example.attributes.session
+        })
         .filter_map(|other| other.attributes.memory)
         .max()
 }

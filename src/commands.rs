@@ -74,8 +74,12 @@ pub fn check(arguments: &cli::Check) -> Result<Status> {
 /// `verify record`
 pub fn record(arguments: &cli::Record) -> Result<Status> {
     schedule::watch_signals()?;
-    if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") && !arguments.in_ci {
-        bail!("`CI` is set, where recording would hide what a check is for; pass `--in-ci` to record all the same");
+    if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+        && !arguments.in_ci
+    {
+        bail!(
+            "`CI` is set, where recording would hide what a check is for; pass `--in-ci` to record all the same"
+        );
     }
     let project = Project::load(&arguments.selection)?;
     let mut sinks = Sinks::new(&arguments.report, false)?;
@@ -92,13 +96,19 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     // Without `--python` the versions that the project records for; the first of them is the base.
     let mut requests = interpreters(&arguments.run.python);
     if arguments.run.python.is_empty() && !project.config.python.is_empty() {
-        requests = project.config.python.iter().map(|version| Some(Request::parse(version))).collect();
+        requests = project
+            .config
+            .python
+            .iter()
+            .map(|version| Some(Request::parse(version)))
+            .collect();
     }
     let mut draft = Draft::new(project.recordings.clone());
     let mut failed = 0;
     for request in &requests {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
-        failed += project.record_on(&interpreter, &plans, &arguments.run, &mut draft, &mut sinks)?;
+        failed +=
+            project.record_on(&interpreter, &plans, &arguments.run, &mut draft, &mut sinks)?;
     }
     sinks.finish()?;
     if schedule::interrupted() {
@@ -112,9 +122,21 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     let changed = draft.changed.len();
     let whole = project.whole_pages();
     let prune = project.is_whole();
-    let written = draft.write(&project.book, &project.config, &project.recordings, &whole, prune)?;
+    let written = draft.write(
+        &project.book,
+        &project.config,
+        &project.recordings,
+        &whole,
+        prune,
+    )?;
     for file in &written.removed {
         writeln!(out, "removed {}", file.display())?;
+    }
+    for page in &written.passed_over {
+        writeln!(
+            out,
+            "{page} was changed meanwhile and is left alone; record it again"
+        )?;
     }
     writeln!(
         out,
@@ -123,7 +145,13 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         written.pages,
         refused.len()
     )?;
-    Ok(if refused.is_empty() && failed == 0 { Status::Good } else { Status::Failed })
+    Ok(
+        if refused.is_empty() && failed == 0 && written.passed_over.is_empty() {
+            Status::Good
+        } else {
+            Status::Failed
+        },
+    )
 }
 
 /// `verify list`
@@ -161,7 +189,12 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
                 continue;
             }
             let id = entry["id"].as_str().unwrap_or("-");
-            writeln!(out, "{}:{line}  {id}  {}", page.name, entry["becomes"].as_str().unwrap_or_default())?;
+            writeln!(
+                out,
+                "{}:{line}  {id}  {}",
+                page.name,
+                entry["becomes"].as_str().unwrap_or_default()
+            )?;
         }
     }
     for problem in &project.problems {
@@ -170,13 +203,20 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
     if !project.problems.is_empty() {
         return Ok(Status::Problems);
     }
-    Ok(if count == 0 { Status::NothingToRun } else { Status::Good })
+    Ok(if count == 0 {
+        Status::NothingToRun
+    } else {
+        Status::Good
+    })
 }
 
 /// `verify show TARGET`
 pub fn show(arguments: &cli::Show) -> Result<Status> {
     schedule::watch_signals()?;
-    let is_section = arguments.target.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_section = arguments
+        .target
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     let mut project = Project::load_all()?;
     if is_section {
         project.selection.sections = vec![arguments.target.clone()];
@@ -205,9 +245,18 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
                 if result.verdict.is_failure() {
                     status = Status::Failed;
                 }
-                let recorded =
-                    project.recordings[number].examples.iter().find(|recorded| recorded.id == result.example.id);
-                shown(result, &interpreter, recorded.map(|recorded| recorded.expected_for(&version)).as_ref(), &mut out)?;
+                let recorded = project.recordings[number]
+                    .examples
+                    .iter()
+                    .find(|recorded| recorded.id == result.example.id);
+                shown(
+                    result,
+                    &interpreter,
+                    recorded
+                        .map(|recorded| recorded.expected_for(&version))
+                        .as_ref(),
+                    &mut out,
+                )?;
             }
         }
     }
@@ -218,14 +267,25 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
 pub fn init(arguments: &cli::Init) -> Result<Status> {
     let file = arguments.directory.join(config::FILE_NAME);
     let mut options = fs::OpenOptions::new();
-    let written = options.write(true).create_new(true).open(&file).and_then(|mut new| new.write_all(config::TEMPLATE.as_bytes()));
+    let written = options
+        .write(true)
+        .create_new(true)
+        .open(&file)
+        .and_then(|mut new| new.write_all(config::TEMPLATE.as_bytes()));
     match written {
         Ok(()) => {
-            writeln!(io::stdout(), "wrote {}; now `verify record` records what your examples print", file.display())?;
+            writeln!(
+                io::stdout(),
+                "wrote {}; now `verify record` records what your examples print",
+                file.display()
+            )?;
             Ok(Status::Good)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("`{}` exists already; edit it, or remove it first", file.display())
+            bail!(
+                "`{}` exists already; edit it, or remove it first",
+                file.display()
+            )
         }
         Err(error) => Err(error).with_context(|| format!("cannot write `{}`", file.display())),
     }
@@ -261,13 +321,22 @@ impl Project {
     }
 
     fn load(arguments: &cli::Selection) -> Result<Project> {
-        let start = arguments.paths.first().cloned().unwrap_or_else(|| PathBuf::from("."));
+        let start = arguments
+            .paths
+            .first()
+            .cloned()
+            .unwrap_or_else(|| PathBuf::from("."));
         if !start.exists() {
             bail!("`{}` does not exist", start.display());
         }
         let config = Config::find(&start)?;
         let book = Book::read(&config, &arguments.paths)?;
-        let keyword = arguments.keyword.as_deref().map(Keyword::parse).transpose().map_err(anyhow::Error::msg)?;
+        let keyword = arguments
+            .keyword
+            .as_deref()
+            .map(Keyword::parse)
+            .transpose()
+            .map_err(anyhow::Error::msg)?;
         let mut selection = Selection {
             chapters: arguments.chapter.clone(),
             sections: arguments.section.clone(),
@@ -290,7 +359,14 @@ impl Project {
             problems.extend(problem);
         }
         let partial = !arguments.paths.is_empty();
-        Ok(Project { config, book, recordings, selection, problems, partial })
+        Ok(Project {
+            config,
+            book,
+            recordings,
+            selection,
+            problems,
+            partial,
+        })
     }
 
     fn plans(&self, run: &cli::Run) -> Result<Vec<SessionPlan>> {
@@ -311,12 +387,20 @@ impl Project {
         self.book
             .pages
             .iter()
-            .map(|page| page.examples.iter().all(|example| self.selection.contains(page, example)))
+            .map(|page| {
+                page.examples
+                    .iter()
+                    .all(|example| self.selection.contains(page, example))
+            })
             .collect()
     }
 
     fn number(&self, page: &Page) -> usize {
-        self.book.pages.iter().position(|other| std::ptr::eq(other, page)).expect("a page of this book")
+        self.book
+            .pages
+            .iter()
+            .position(|other| std::ptr::eq(other, page))
+            .expect("a page of this book")
     }
 
     /// The interpreter to run on, with the book's packages.
@@ -330,16 +414,32 @@ impl Project {
         let mut progress = |progress: Progress| {
             let version = &interpreter.full_version;
             let _ = match progress {
-                Progress::Waiting => writeln!(io::stderr(), "waiting for another run to provide the packages"),
+                Progress::Waiting => writeln!(
+                    io::stderr(),
+                    "waiting for another run to provide the packages"
+                ),
                 Progress::FetchingUv => writeln!(io::stderr(), "fetching uv"),
-                Progress::Creating => writeln!(io::stderr(), "making an environment for Python {version}"),
-                Progress::Installing { packages } => {
-                    writeln!(io::stderr(), "installing {packages} packages for Python {version}")
+                Progress::Creating => {
+                    writeln!(io::stderr(), "making an environment for Python {version}")
                 }
-                Progress::Done { seconds } => writeln!(io::stderr(), "environment ready in {seconds:.1}s"),
+                Progress::Installing { packages } => {
+                    writeln!(
+                        io::stderr(),
+                        "installing {packages} packages for Python {version}"
+                    )
+                }
+                Progress::Done { seconds } => {
+                    writeln!(io::stderr(), "environment ready in {seconds:.1}s")
+                }
             };
         };
-        Ok(environment::provide(&interpreter, requirements, &self.config.root, &cache, &mut progress)?)
+        Ok(environment::provide(
+            &interpreter,
+            requirements,
+            &self.config.root,
+            &cache,
+            &mut progress,
+        )?)
     }
 
     fn run<'a>(
@@ -372,12 +472,18 @@ impl Project {
         let cache = self.config.cache_directory();
         let last_run = LastRun::read(&cache);
         sinks.start_bar(plans.len());
-        let results = self.run(interpreter, plans, settings, &last_run, &mut |event| sinks.event(event))?;
+        let results = self.run(interpreter, plans, settings, &last_run, &mut |event| {
+            sinks.event(event)
+        })?;
         let mut summary = Summary::default();
         for result in results.pages.iter().flat_map(|page| &page.examples) {
             summary.count(&result.verdict);
         }
-        let orphans = if self.is_whole() { self.orphans() } else { Vec::new() };
+        let orphans = if self.is_whole() {
+            self.orphans()
+        } else {
+            Vec::new()
+        };
         sinks.event(&Event::Finished(&Finished {
             interpreter,
             summary,
@@ -388,7 +494,10 @@ impl Project {
         let mut next = last_run.clone();
         next.update(&results.pages);
         next.write(&cache);
-        Ok(Checked { summary, orphaned: !orphans.is_empty() })
+        Ok(Checked {
+            summary,
+            orphaned: !orphans.is_empty(),
+        })
     }
 
     /// Runs on one interpreter and drafts what to record; returns how many examples failed for good.
@@ -416,7 +525,9 @@ impl Project {
             let failed: Vec<_> = page
                 .examples
                 .iter()
-                .filter(|result| result.verdict.is_failure() && !record::may_be_recorded(&result.verdict))
+                .filter(|result| {
+                    result.verdict.is_failure() && !record::may_be_recorded(&result.verdict)
+                })
                 .collect();
             hopeless += failed.len();
             sinks.failures(page, &failed)?;
@@ -425,14 +536,26 @@ impl Project {
             (1..self.config.proof_runs)
                 .map(|seed| {
                     // A run's own seed would prove nothing that chance has not proved before.
-                    let settings = Settings { hash_seed: seed * 7919, ..settings.clone() };
-                    let results = self.run(interpreter, plans, &settings, &last_run, &mut |_| Ok(()))?;
+                    let settings = Settings {
+                        hash_seed: seed * 7919,
+                        ..settings.clone()
+                    };
+                    let results =
+                        self.run(interpreter, plans, &settings, &last_run, &mut |_| Ok(()))?;
                     Ok(Proof::of(&self.book, results))
                 })
                 .collect()
         };
         let is_base = self.is_base(interpreter);
-        draft.take(&self.book, &self.config, interpreter, is_base, plans, &results, &mut prove)?;
+        draft.take(
+            &self.book,
+            &self.config,
+            interpreter,
+            is_base,
+            plans,
+            &results,
+            &mut prove,
+        )?;
         Ok(hopeless)
     }
 
@@ -442,14 +565,20 @@ impl Project {
             return true;
         };
         let version = &interpreter.full_version;
-        version.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        version
+            .strip_prefix(base.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
     fn orphans(&self) -> Vec<String> {
-        let here = std::env::current_dir().and_then(|path| path.canonicalize()).unwrap_or_default();
+        let here = std::env::current_dir()
+            .and_then(|path| path.canonicalize())
+            .unwrap_or_default();
         let name = |file: &Path| crate::book::display_name(file, &here);
-        let mut orphans: Vec<String> =
-            record::orphaned_files(&self.book, &self.config).iter().map(|file| name(file)).collect();
+        let mut orphans: Vec<String> = record::orphaned_files(&self.book, &self.config)
+            .iter()
+            .map(|file| name(file))
+            .collect();
         for (page, recording) in self.book.pages.iter().zip(&self.recordings) {
             if let Some(file) = &page.recording {
                 let entries = record::orphaned_entries(page, recording);
@@ -462,7 +591,8 @@ impl Project {
     /// Two recorders at once would each write what the other has not seen.
     fn lock_recording(&self) -> Result<fs::File> {
         let directory = self.config.cache_directory();
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make `{}`", directory.display()))?;
         let ignore = directory.join(".gitignore");
         if !ignore.exists() {
             fs::write(&ignore, "*\n")?;
@@ -470,10 +600,15 @@ impl Project {
         let file = fs::File::create(directory.join("record.lock"))
             .with_context(|| format!("cannot write in `{}`", directory.display()))?;
         if file.try_lock().is_err() {
-            writeln!(io::stderr(), "waiting for another `verify record` to finish")?;
+            writeln!(
+                io::stderr(),
+                "waiting for another `verify record` to finish"
+            )?;
             file.lock()?;
             // What it has written is news to us.
-            bail!("another `verify record` has just finished here; run this one again to start from its results");
+            bail!(
+                "another `verify record` has just finished here; run this one again to start from its results"
+            );
         }
         Ok(file)
     }
@@ -501,15 +636,16 @@ impl Sinks {
             cli::Format::Human => Box::new(human()),
             cli::Format::Json => Box::new(Json),
             cli::Format::Junit => Box::new(Junit::default()),
-            cli::Format::Github => {
-                Box::new(Github::new(std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from)))
-            }
+            cli::Format::Github => Box::new(Github::new(
+                std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from),
+            )),
         };
         let stdout = || anstream::AutoStream::new(io::stdout(), choice);
         let mut reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)> = Vec::new();
         match &report.output {
             Some(path) => {
-                let file = fs::File::create(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+                let file = fs::File::create(path)
+                    .with_context(|| format!("cannot write `{}`", path.display()))?;
                 let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
                 reporters.push((chosen, Box::new(file)));
                 if report.format != cli::Format::Human {
@@ -519,7 +655,13 @@ impl Sinks {
             None => reporters.push((chosen, Box::new(stdout()))),
         }
         let wants_bar = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
-        Ok(Sinks { reporters, human: human(), color: choice, bar: None, wants_bar })
+        Ok(Sinks {
+            reporters,
+            human: human(),
+            color: choice,
+            bar: None,
+            wants_bar,
+        })
     }
 
     fn start_bar(&mut self, sessions: usize) {
@@ -559,13 +701,18 @@ impl Sinks {
     }
 
     /// Shows single failures, as the human report does.
-    fn failures(&mut self, page: &crate::report::PageResult<'_>, failed: &[&crate::report::ExampleResult<'_>]) -> io::Result<()> {
+    fn failures(
+        &mut self,
+        page: &crate::report::PageResult<'_>,
+        failed: &[&crate::report::ExampleResult<'_>],
+    ) -> io::Result<()> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
         let mut out = anstream::AutoStream::new(io::stdout(), self.color);
         for result in failed {
-            self.human.failure(result, &page.interpreter.full_version, &mut out)?;
+            self.human
+                .failure(result, &page.interpreter.full_version, &mut out)?;
         }
         Ok(())
     }
@@ -586,7 +733,10 @@ fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
     if typed.is_empty() {
         return vec![None];
     }
-    typed.iter().map(|text| Some(Request::parse(text))).collect()
+    typed
+        .iter()
+        .map(|text| Some(Request::parse(text)))
+        .collect()
 }
 
 fn settings(run: &cli::Run, hash_seed: u32) -> Settings {
@@ -601,9 +751,17 @@ fn settings(run: &cli::Run, hash_seed: u32) -> Settings {
 }
 
 fn nothing_to_run(project: &Project) -> Status {
-    let examples: usize = project.book.pages.iter().map(|page| page.examples.len()).sum();
+    let examples: usize = project
+        .book
+        .pages
+        .iter()
+        .map(|page| page.examples.len())
+        .sum();
     let message = if project.book.pages.is_empty() {
-        format!("no Markdown page was found in `{}`", project.config.root.display())
+        format!(
+            "no Markdown page was found in `{}`",
+            project.config.root.display()
+        )
     } else if examples == 0 {
         format!("{} pages hold no Python example", project.book.pages.len())
     } else {
@@ -617,15 +775,29 @@ fn read_recording(page: &Page) -> (Recording, Option<Problem>) {
     let Some(file) = page.recording.as_ref().filter(|file| file.exists()) else {
         return (Recording::default(), None);
     };
-    let here = std::env::current_dir().and_then(|path| path.canonicalize()).unwrap_or_default();
+    let here = std::env::current_dir()
+        .and_then(|path| path.canonicalize())
+        .unwrap_or_default();
     let name = crate::book::display_name(file, &here);
-    let problem = |line, message| Some(Problem { page: name.clone(), line, message });
+    let problem = |line, message| {
+        Some(Problem {
+            page: name.clone(),
+            line,
+            message,
+        })
+    };
     match fs::read_to_string(file) {
         Ok(text) => match recording::parse(&text) {
             Ok(recording) => (recording, None),
-            Err(found) => (Recording::default(), problem(Some(found.line), found.message)),
+            Err(found) => (
+                Recording::default(),
+                problem(Some(found.line), found.message),
+            ),
         },
-        Err(error) => (Recording::default(), problem(None, format!("cannot be read: {error}"))),
+        Err(error) => (
+            Recording::default(),
+            problem(None, format!("cannot be read: {error}")),
+        ),
     }
 }
 
@@ -638,14 +810,23 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
             .output()
             .context("`--changed` asks git, which cannot be started")?;
         if !output.status.success() {
-            bail!("`--changed={revision}`: git says: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "`--changed={revision}`: git says: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(output.stdout)
     };
     let top = git(&["rev-parse", "--show-toplevel"])?;
     let top = PathBuf::from(String::from_utf8_lossy(&top).trim());
     let mut names = git(&["diff", "--name-only", "-z", revision, "--"])?;
-    names.extend(git(&["ls-files", "--others", "--exclude-standard", "--full-name", "-z"])?);
+    names.extend(git(&[
+        "ls-files",
+        "--others",
+        "--exclude-standard",
+        "--full-name",
+        "-z",
+    ])?);
     let changed: Vec<PathBuf> = names
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
@@ -672,7 +853,9 @@ fn listed(page: &Page, example: &Example) -> serde_json::Value {
         (Some(reason), _, _) => format!("skipped: {reason}"),
         (None, Some(reason), _) => format!("not run: {reason}"),
         (None, None, Kind::Module(_)) => "runs".to_owned(),
-        (None, None, Kind::Transcript(statements)) => format!("runs as a transcript of {}", statements.len()),
+        (None, None, Kind::Transcript(statements)) => {
+            format!("runs as a transcript of {}", statements.len())
+        }
         (None, None, Kind::Console(commands)) => format!("runs {} commands", commands.len()),
         (None, None, Kind::File(path)) => format!("is written to {path}"),
     };
@@ -729,7 +912,11 @@ fn shown(
     if let Some(recorded) = recorded {
         section(out, "recorded stdout", &compare::lossy(&recorded.stdout))?;
         section(out, "recorded stderr", &compare::lossy(&recorded.stderr))?;
-        section(out, "recorded exception", recorded.exception.as_deref().unwrap_or_default())?;
+        section(
+            out,
+            "recorded exception",
+            recorded.exception.as_deref().unwrap_or_default(),
+        )?;
     }
     writeln!(out)
 }
@@ -747,11 +934,19 @@ fn section(out: &mut dyn Write, name: &str, text: &str) -> io::Result<()> {
 
 fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
     let bad = anstyle::AnsiColor::Red.on_default().bold();
-    writeln!(out, "\n{bad}refused{bad:#}: {}:{} ({})", refusal.page, refusal.line, refusal.id)?;
+    writeln!(
+        out,
+        "\n{bad}refused{bad:#}: {}:{} ({})",
+        refusal.page, refusal.line, refusal.id
+    )?;
     match &refusal.reason {
         Reason::FailedAgain(what) => writeln!(out, "  {what}"),
         Reason::Unstable(diagnosis) => {
-            writeln!(out, "  its output varies from run to run: {}", diagnosis.cause.words())?;
+            writeln!(
+                out,
+                "  its output varies from run to run: {}",
+                diagnosis.cause.words()
+            )?;
             for (first, second) in diagnosis.lines.iter().take(5) {
                 writeln!(out, "  - {}", crate::report::human::visible(first))?;
                 writeln!(out, "  + {}", crate::report::human::visible(second))?;

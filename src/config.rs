@@ -124,21 +124,36 @@ impl Config {
 
     /// Reads one file.
     pub fn read(file: &Path) -> Result<Config> {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
         let root = file.parent().unwrap_or(Path::new(".")).to_owned();
         let written: Written = match toml::from_str(&text) {
             Ok(written) => written,
             Err(error) => {
-                let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-                bail!("{}:{line}: {}; `verify init` writes a commented one", file.display(), error.message().trim());
+                let line = error
+                    .span()
+                    .map_or(1, |span| text[..span.start].lines().count().max(1));
+                bail!(
+                    "{}:{line}: {}; `verify init` writes a commented one",
+                    file.display(),
+                    error.message().trim()
+                );
             }
         };
-        written.check(root, true).with_context(|| format!("in `{}`", file.display()))
+        written
+            .check(root, true)
+            .with_context(|| format!("in `{}`", file.display()))
     }
 
     fn without_file(start: &Path) -> Config {
-        let root = if start.is_dir() { start } else { start.parent().unwrap_or(start) };
-        Written::default().check(root.to_owned(), false).expect("the defaults are valid")
+        let root = if start.is_dir() {
+            start
+        } else {
+            start.parent().unwrap_or(start)
+        };
+        Written::default()
+            .check(root.to_owned(), false)
+            .expect("the defaults are valid")
     }
 
     /// The directory for everything that can be made again: environments, the last run's results.
@@ -169,8 +184,14 @@ impl Written {
             match Flags::parse(name) {
                 Ok(flag) => doctest = doctest | flag,
                 Err(unknown) => {
-                    let hint = unknown.nearest.map(|near| format!(": did you mean `{near}`?"));
-                    bail!("`doctest` has no flag `{}`{}", unknown.name, hint.unwrap_or_default());
+                    let hint = unknown
+                        .nearest
+                        .map(|near| format!(": did you mean `{near}`?"));
+                    bail!(
+                        "`doctest` has no flag `{}`{}",
+                        unknown.name,
+                        hint.unwrap_or_default()
+                    );
                 }
             }
         }
@@ -185,11 +206,17 @@ impl Written {
             limits: Limits {
                 timeout: match self.timeout {
                     None => defaults.timeout,
-                    Some(text) => attributes::duration(&text).map_err(anyhow::Error::msg).context("`timeout`")?,
+                    Some(text) => attributes::duration(&text)
+                        .map_err(anyhow::Error::msg)
+                        .context("`timeout`")?,
                 },
                 memory,
-                output: self.max_output.map_or(Ok(defaults.output), |text| size("max-output", &text))?,
-                file_size: self.max_file_size.map_or(Ok(defaults.file_size), |text| size("max-file-size", &text))?,
+                output: self
+                    .max_output
+                    .map_or(Ok(defaults.output), |text| size("max-output", &text))?,
+                file_size: self
+                    .max_file_size
+                    .map_or(Ok(defaults.file_size), |text| size("max-file-size", &text))?,
                 open_files: self.open_files.unwrap_or(defaults.open_files),
             },
             doctest,
@@ -203,7 +230,9 @@ impl Written {
 }
 
 fn size(key: &str, text: &str) -> Result<u64> {
-    attributes::size(text).map_err(anyhow::Error::msg).with_context(|| format!("`{key}`"))
+    attributes::size(text)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("`{key}`"))
 }
 
 /// What `verify init` writes.
@@ -296,9 +325,15 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         rejects("pagse = []", "verify.toml:1: unknown field `pagse`");
-        rejects("\n\nsession = \"file\"", "verify.toml:3: unknown variant `file`");
+        rejects(
+            "\n\nsession = \"file\"",
+            "verify.toml:3: unknown variant `file`",
+        );
         rejects("timeout = \"soon\"", "`timeout`: `soon` is not a duration");
-        rejects("doctest = [\"ELIPSIS\"]", "`doctest` has no flag `ELIPSIS`: did you mean `ELLIPSIS`?");
+        rejects(
+            "doctest = [\"ELIPSIS\"]",
+            "`doctest` has no flag `ELIPSIS`: did you mean `ELLIPSIS`?",
+        );
         rejects("x = ", "verify.toml:1");
     }
 }

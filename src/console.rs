@@ -22,7 +22,9 @@ pub fn parse(block: &str) -> Vec<Command> {
     let mut continues = false;
     for (index, line) in block.lines().enumerate() {
         let number = index + 1;
-        let starts = line.strip_prefix("$ ").or_else(|| (line == "$").then_some(""));
+        let starts = line
+            .strip_prefix("$ ")
+            .or_else(|| (line == "$").then_some(""));
         if let Some(text) = starts.filter(|_| !continues) {
             continues = text.ends_with('\\');
             commands.push(Command {
@@ -37,7 +39,9 @@ pub fn parse(block: &str) -> Vec<Command> {
         let Some(command) = commands.last_mut() else {
             continue;
         };
-        let typed_on = line.strip_prefix("> ").filter(|_| command.expected_lines.is_empty());
+        let typed_on = line
+            .strip_prefix("> ")
+            .filter(|_| command.expected_lines.is_empty());
         if continues || typed_on.is_some() {
             let text = typed_on.unwrap_or(line);
             continues = text.ends_with('\\');
@@ -47,7 +51,10 @@ pub fn parse(block: &str) -> Vec<Command> {
             continue;
         }
         command.expected_lines.end = number + 1;
-        match line.strip_prefix("? ").and_then(|status| status.trim().parse().ok()) {
+        match line
+            .strip_prefix("? ")
+            .and_then(|status| status.trim().parse().ok())
+        {
             Some(status) => command.status = status,
             None => {
                 command.expected.push_str(line);
@@ -101,7 +108,12 @@ mod tests {
         let expected: Vec<_> = expected
             .iter()
             .map(|(text, output, lines, status)| {
-                ((*text).to_owned(), (*output).to_owned(), lines.clone(), *status)
+                (
+                    (*text).to_owned(),
+                    (*output).to_owned(),
+                    lines.clone(),
+                    *status,
+                )
             })
             .collect();
         assert_eq!(actual, expected);
@@ -109,18 +121,31 @@ mod tests {
 
     #[test]
     fn commands_with_and_without_output() {
-        check("$ a\n$ b\nx\ny\n$ c\n", &[("a", "", 2..2, 0), ("b", "x\ny\n", 3..5, 0), ("c", "", 6..6, 0)]);
+        check(
+            "$ a\n$ b\nx\ny\n$ c\n",
+            &[
+                ("a", "", 2..2, 0),
+                ("b", "x\ny\n", 3..5, 0),
+                ("c", "", 6..6, 0),
+            ],
+        );
     }
 
     #[test]
     fn status_and_blank_lines() {
-        check("$ a\nx\n? 2\n\n$ b\n\nz\n", &[("a", "x\n", 2..4, 2), ("b", "\nz\n", 6..8, 0)]);
+        check(
+            "$ a\nx\n? 2\n\n$ b\n\nz\n",
+            &[("a", "x\n", 2..4, 2), ("b", "\nz\n", 6..8, 0)],
+        );
     }
 
     #[test]
     fn continued_commands() {
         check("$ a \\\n  b\nx\n", &[("a \\\n  b", "x\n", 3..4, 0)]);
-        check("$ for i in 1; do\n> echo $i\n> done\n1\n", &[("for i in 1; do\necho $i\ndone", "1\n", 4..5, 0)]);
+        check(
+            "$ for i in 1; do\n> echo $i\n> done\n1\n",
+            &[("for i in 1; do\necho $i\ndone", "1\n", 4..5, 0)],
+        );
     }
 
     #[test]

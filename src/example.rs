@@ -105,7 +105,10 @@ pub fn find(document: &Document, page: &str, stem: &str) -> (Examples, Vec<Probl
     let mut above: Option<usize> = None;
     for (index, block) in document.blocks.iter().enumerate() {
         if !block.closed {
-            finder.problem(block.line, "this fence is never closed: add a line that closes it".to_owned());
+            finder.problem(
+                block.line,
+                "this fence is never closed: add a line that closes it".to_owned(),
+            );
             continue;
         }
         above = finder.take(index, block, above);
@@ -175,7 +178,10 @@ impl Finder<'_> {
         } else if is_transcript {
             let (statements, problems) = doctest::parse(&block.code);
             for problem in problems {
-                self.problem(block.code_line + problem.line.saturating_sub(1), problem.message);
+                self.problem(
+                    block.code_line + problem.line.saturating_sub(1),
+                    problem.message,
+                );
             }
             Kind::Transcript(statements)
         } else {
@@ -184,20 +190,36 @@ impl Finder<'_> {
             }
             Kind::Module(comments(&block.code))
         };
-        let heading = self.document.headings.iter().rposition(|heading| heading.line < block.line);
+        let heading = self
+            .document
+            .headings
+            .iter()
+            .rposition(|heading| heading.line < block.line);
         let ordinal = self.ordinals.entry(heading).or_default();
         *ordinal += 1;
         let slug = heading.map_or(self.stem, |at| self.slugs[at].as_str());
         let above_here = &self.document.headings[..heading.map_or(0, |at| at + 1)];
         let example = Example {
-            id: attributes.id.clone().unwrap_or_else(|| format!("{slug}/{ordinal}")),
+            id: attributes
+                .id
+                .clone()
+                .unwrap_or_else(|| format!("{slug}/{ordinal}")),
             kind,
             source: block.code.clone(),
             attributes,
             block: block.clone(),
-            heading: above_here.last().map(|heading| heading.text.clone()).unwrap_or_default(),
-            section: above_here.iter().rev().find_map(|heading| section_number(&heading.text)),
-            topic: above_here.iter().filter(|heading| heading.level == 2).count(),
+            heading: above_here
+                .last()
+                .map(|heading| heading.text.clone())
+                .unwrap_or_default(),
+            section: above_here
+                .iter()
+                .rev()
+                .find_map(|heading| section_number(&heading.text)),
+            topic: above_here
+                .iter()
+                .filter(|heading| heading.level == 2)
+                .count(),
             output: None,
         };
         self.found.examples.push(example);
@@ -230,7 +252,9 @@ impl Finder<'_> {
 
     /// The comments between a block and whatever stands above it, with nothing else in between.
     fn comments_above(&self, index: usize, block: &Block) -> Vec<&Comment> {
-        let from = index.checked_sub(1).map_or(0, |before| self.document.blocks[before].span.end);
+        let from = index
+            .checked_sub(1)
+            .map_or(0, |before| self.document.blocks[before].span.end);
         let mut below = block.span.start;
         let mut found = Vec::new();
         for comment in self.document.comments.iter().rev() {
@@ -250,8 +274,14 @@ impl Finder<'_> {
 
     /// Between `<!-- skip: start -->` and `<!-- skip: end -->`.
     fn skipped_region(&self, block: &Block) -> Option<String> {
-        let marks = self.document.comments.iter().filter(|comment| comment.span.end <= block.span.start);
-        let last = marks.filter(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end")).next_back()?;
+        let marks = self
+            .document
+            .comments
+            .iter()
+            .filter(|comment| comment.span.end <= block.span.start);
+        let last = marks
+            .filter(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end"))
+            .next_back()?;
         (last.text == "skip: start").then(|| "marked `skip: start`".to_owned())
     }
 
@@ -259,13 +289,18 @@ impl Finder<'_> {
     fn report_unread_directives(&mut self) {
         let mut read = HashSet::new();
         for (index, block) in self.document.blocks.iter().enumerate() {
-            read.extend(self.comments_above(index, block).iter().map(|comment| comment.span.start));
+            read.extend(
+                self.comments_above(index, block)
+                    .iter()
+                    .map(|comment| comment.span.start),
+            );
         }
         for comment in &self.document.comments {
             if comment.text.starts_with(DIRECTIVE) && !read.contains(&comment.span.start) {
                 self.problem(
                     comment.line,
-                    "this directive stands above no code block: put it directly above one".to_owned(),
+                    "this directive stands above no code block: put it directly above one"
+                        .to_owned(),
                 );
             }
         }
@@ -292,7 +327,9 @@ impl Finder<'_> {
     /// Whether nothing but white space stands between an example and this block.
     fn follows(&self, example: usize, block: &Block) -> bool {
         let end = self.found.examples[example].block.span.end;
-        self.page[end..block.span.start].chars().all(|c| c.is_whitespace() || c == '>')
+        self.page[end..block.span.start]
+            .chars()
+            .all(|c| c.is_whitespace() || c == '>')
     }
 
     fn other(&mut self, block: &Block, language: &str, output_of: Option<usize>) {
@@ -311,7 +348,10 @@ impl Finder<'_> {
 /// Other tools' comments for "do not run the next block", as a reason.
 fn skips(comment: &str) -> Option<String> {
     let is_skip = comment.starts_with("skip: next")
-        || matches!(comment, "pytest-codeblocks:skip" | "pytest.mark.skip" | "pytest-codeblocks: skip");
+        || matches!(
+            comment,
+            "pytest-codeblocks:skip" | "pytest.mark.skip" | "pytest-codeblocks: skip"
+        );
     is_skip.then(|| format!("marked `{comment}`"))
 }
 
@@ -338,19 +378,27 @@ impl Info {
             "ipython" | "ipython3" if info.starts_with("{code-cell") => "python".to_owned(),
             _ => language,
         };
-        Info { language, attributes: text[end..].trim_start_matches('{').to_owned() }
+        Info {
+            language,
+            attributes: text[end..].trim_start_matches('{').to_owned(),
+        }
     }
 }
 
 fn first_code_line(code: &str) -> &str {
-    code.lines().map(str::trim_start).find(|line| !line.is_empty()).unwrap_or_default()
+    code.lines()
+        .map(str::trim_start)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default()
 }
 
 /// The number that a heading starts with: `7.3` of "7.3 Context Managers".
 pub fn section_number(heading: &str) -> Option<String> {
     let word = heading.split_whitespace().next()?.trim_end_matches('.');
     let is_number = !word.is_empty()
-        && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+        && word
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     is_number.then(|| word.to_owned())
 }
 
@@ -362,13 +410,20 @@ fn slugs(document: &Document) -> Vec<String> {
         .iter()
         .map(|heading| {
             let text = match section_number(&heading.text) {
-                Some(_) => heading.text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest),
+                Some(_) => heading
+                    .text
+                    .split_once(char::is_whitespace)
+                    .map_or("", |(_, rest)| rest),
                 None => &heading.text,
             };
             let slug = slug(text);
             let count = seen.entry(slug.clone()).or_default();
             *count += 1;
-            if *count == 1 { slug } else { format!("{slug}-{count}") }
+            if *count == 1 {
+                slug
+            } else {
+                format!("{slug}-{count}")
+            }
         })
         .collect()
 }
@@ -380,7 +435,11 @@ pub fn slug(text: &str) -> String {
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .collect();
-    if words.is_empty() { "section".to_owned() } else { words.join("-") }
+    if words.is_empty() {
+        "section".to_owned()
+    } else {
+        words.join("-")
+    }
 }
 
 /// The claims that comments of a file make.
@@ -392,7 +451,11 @@ fn comments(source: &str) -> Comments {
         if let Some(text) = trimmed.strip_prefix("#>") {
             let text = text.strip_prefix(' ').unwrap_or(text);
             let indent = &line[..line.len() - trimmed.len()];
-            match comments.printed.last_mut().filter(|run| run.lines.end == number && run.indent == indent) {
+            match comments
+                .printed
+                .last_mut()
+                .filter(|run| run.lines.end == number && run.indent == indent)
+            {
                 Some(run) => {
                     run.lines.end += 1;
                     run.text.push_str(text);
@@ -443,11 +506,15 @@ fn is_literal(text: &str) -> bool {
         (Some('['), Some(']')) | (Some('{'), Some('}')) => {
             // Brackets in prose hold words; those in values hold quotes, numbers or nothing.
             let inside = characters.as_str().trim();
-            inside.is_empty() || inside.starts_with(|c: char| c.is_ascii_digit() || "'\"-[({".contains(c))
+            inside.is_empty()
+                || inside.starts_with(|c: char| c.is_ascii_digit() || "'\"-[({".contains(c))
         }
-        (Some('('), Some(')')) => characters.as_str().contains(',') && characters
-            .as_str()
-            .starts_with(|c: char| c.is_ascii_digit() || "'\"-[({".contains(c)),
+        (Some('('), Some(')')) => {
+            characters.as_str().contains(',')
+                && characters
+                    .as_str()
+                    .starts_with(|c: char| c.is_ascii_digit() || "'\"-[({".contains(c))
+        }
         _ => false,
     }
 }
@@ -476,19 +543,38 @@ mod tests {
                     Kind::File(path) => format!("file {path}"),
                 };
                 let section = example.section.as_deref().unwrap_or("-");
-                let skip = example.attributes.skip.iter().map(|reason| format!("|skip {reason}"));
-                let output = example.output.iter().map(|block| format!("|output {}", block.line));
+                let skip = example
+                    .attributes
+                    .skip
+                    .iter()
+                    .map(|reason| format!("|skip {reason}"));
+                let output = example
+                    .output
+                    .iter()
+                    .map(|block| format!("|output {}", block.line));
                 format!("{}|{kind}|{}|{section}", example.id, example.block.line)
                     + &skip.chain(output).collect::<String>()
             })
             .collect();
-        actual.extend(problems.iter().map(|problem| format!("{}: {}", problem.line, problem.message)));
+        actual.extend(
+            problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.line, problem.message)),
+        );
         assert_eq!(actual, expected);
     }
 
     #[test]
     fn languages() {
-        for info in ["python", "Python3", "py,x", "{.python .numberLines}", "{python}", "{code-cell} python", "{code-cell} ipython3"] {
+        for info in [
+            "python",
+            "Python3",
+            "py,x",
+            "{.python .numberLines}",
+            "{python}",
+            "{code-cell} python",
+            "{code-cell} ipython3",
+        ] {
             check(&format!("```{info}\n1\n```\n"), &["page/1|module|1|-"]);
         }
         for info in ["", "text", "toml", "pythonic", "rust"] {
@@ -501,7 +587,10 @@ mod tests {
         check("```\n>>> 1\n1\n```\n", &["page/1|transcript 1|1|-"]);
         check("text\n\n    >>> 1\n    1\n", &["page/1|transcript 1|3|-"]);
         check("```toml\n>>> 1\n1\n```\n", &[]);
-        check("```pycon\nTraceback\n```\n", &["page/1|module|1|-|skip a transcript without a prompt"]);
+        check(
+            "```pycon\nTraceback\n```\n",
+            &["page/1|module|1|-|skip a transcript without a prompt"],
+        );
     }
 
     #[test]
@@ -568,24 +657,39 @@ mod tests {
 
     #[test]
     fn output_directly_below() {
-        check("```py\n1\n```\n\n```output\n1\n```\n", &["page/1|module|1|-|output 5"]);
-        check("```py\n1\n```\ntext\n```output\n1\n```\n", &["page/1|module|1|-"]);
+        check(
+            "```py\n1\n```\n\n```output\n1\n```\n",
+            &["page/1|module|1|-|output 5"],
+        );
+        check(
+            "```py\n1\n```\ntext\n```output\n1\n```\n",
+            &["page/1|module|1|-"],
+        );
     }
 
     #[test]
     fn unclosed_fences_are_named() {
-        check("```py\n1\n", &["1: this fence is never closed: add a line that closes it"]);
+        check(
+            "```py\n1\n",
+            &["1: this fence is never closed: add a line that closes it"],
+        );
     }
 
     #[test]
     fn claims_in_comments() {
-        let found = comments("print(1)\n#> 1\n#>  x\n1 + 1  # 2\nx = 2  # two\nf(x)  # [1, 2]\n'a'  # => 'a'\n    y  # 3\n");
+        let found = comments(
+            "print(1)\n#> 1\n#>  x\n1 + 1  # 2\nx = 2  # two\nf(x)  # [1, 2]\n'a'  # => 'a'\n    y  # 3\n",
+        );
         assert_eq!(found.printed.len(), 1);
         assert_eq!(found.printed[0].text, "1\n x\n");
         assert_eq!(found.printed[0].lines, 2..4);
         assert_eq!(
             found.values,
-            [(4, "2".to_owned()), (6, "[1, 2]".to_owned()), (7, "'a'".to_owned())]
+            [
+                (4, "2".to_owned()),
+                (6, "[1, 2]".to_owned()),
+                (7, "'a'".to_owned())
+            ]
         );
     }
 

@@ -66,7 +66,11 @@ const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Parses a page. Every text is a page; nothing here can fail.
 pub fn parse(page: &str) -> Document {
-    let start = if page.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let start = if page.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len()
+    } else {
+        0
+    };
     let lines = Lines::of(page);
     let mut document = Document::default();
     let mut open = Open::Nothing;
@@ -83,11 +87,17 @@ pub fn parse(page: &str) -> Document {
                     CodeBlockKind::Fenced(info) => Some(info.into_string()),
                     CodeBlockKind::Indented => None,
                 };
-                open = Open::Block { info, code: String::new(), pieces: Vec::new() };
+                open = Open::Block {
+                    info,
+                    code: String::new(),
+                    pieces: Vec::new(),
+                };
             }
             Event::End(TagEnd::CodeBlock) => {
                 if let Open::Block { info, code, pieces } = std::mem::take(&mut open) {
-                    document.blocks.push(block(page, &lines, info, code, &pieces, range));
+                    document
+                        .blocks
+                        .push(block(page, &lines, info, code, &pieces, range));
                 }
             }
             Event::Start(Tag::Heading { .. }) => open = Open::Heading(String::new()),
@@ -97,7 +107,9 @@ pub fn parse(page: &str) -> Document {
                     document.headings.push(Heading { level, text, line });
                 }
             }
-            Event::Start(Tag::MetadataBlock(_)) => open = Open::FrontMatter(range.start, String::new()),
+            Event::Start(Tag::MetadataBlock(_)) => {
+                open = Open::FrontMatter(range.start, String::new())
+            }
             Event::End(TagEnd::MetadataBlock(_)) => {
                 if let Open::FrontMatter(offset, text) = std::mem::take(&mut open) {
                     let line = lines.number(offset) + 1;
@@ -174,14 +186,29 @@ fn block(
         .collect();
     let prefix = surroundings(&page[lines.range(line).start..span.start]);
     let closed = info.is_none() || is_closed(page, lines, &span, code_line + count);
-    Block { info, span, line, code, code_lines, code_line, prefix, closed }
+    Block {
+        info,
+        span,
+        line,
+        code,
+        code_lines,
+        code_line,
+        prefix,
+        closed,
+    }
 }
 
 /// What a continuation line needs in place of what stands before the fence: a list's mark becomes spaces.
 fn surroundings(before_fence: &str) -> String {
     before_fence
         .chars()
-        .map(|character| if matches!(character, '>' | ' ' | '\t') { character } else { ' ' })
+        .map(|character| {
+            if matches!(character, '>' | ' ' | '\t') {
+                character
+            } else {
+                ' '
+            }
+        })
         .collect()
 }
 
@@ -191,7 +218,10 @@ fn is_closed(page: &str, lines: &Lines, span: &Range<usize>, closing_line: usize
     let Some(mark) = opening.chars().next() else {
         return false;
     };
-    let length = opening.chars().take_while(|&character| character == mark).count();
+    let length = opening
+        .chars()
+        .take_while(|&character| character == mark)
+        .count();
     let range = lines.range(closing_line);
     if range.start < span.start || range.start > span.end {
         return false;
@@ -202,7 +232,10 @@ fn is_closed(page: &str, lines: &Lines, span: &Range<usize>, closing_line: usize
 
 fn comments(page: &str, lines: &Lines, html: Range<usize>, found: &mut Vec<Comment>) {
     let mut position = html.start;
-    while let Some(start) = page[position..html.end].find("<!--").map(|at| at + position) {
+    while let Some(start) = page[position..html.end]
+        .find("<!--")
+        .map(|at| at + position)
+    {
         let inside = start + "<!--".len();
         let Some(end) = page[inside..html.end].find("-->").map(|at| at + inside) else {
             return;
@@ -303,12 +336,18 @@ mod tests {
     #[test]
     fn tildes_and_longer_fences() {
         check("~~~py\n1\n~~~\n", &["py|1|1⏎||true"]);
-        check("````md\n```python\n1\n```\n````\n", &["md|1|```python⏎1⏎```⏎||true"]);
+        check(
+            "````md\n```python\n1\n```\n````\n",
+            &["md|1|```python⏎1⏎```⏎||true"],
+        );
     }
 
     #[test]
     fn list_and_quote() {
-        check("- a\n\n  ```py\n  1\n    2\n  ```\n", &["py|3|1⏎  2⏎|  |true"]);
+        check(
+            "- a\n\n  ```py\n  1\n    2\n  ```\n",
+            &["py|3|1⏎  2⏎|  |true"],
+        );
         check("1. ```py\n   1\n   ```\n", &["py|1|1⏎|   |true"]);
         check("> ```py\n> 1\n>\n> 2\n> ```\n", &["py|1|1⏎⏎2⏎|> |true"]);
     }
@@ -320,9 +359,18 @@ mod tests {
 
     #[test]
     fn byte_order_mark_and_front_matter() {
-        check("\u{feff}---\ntitle: x\n---\n\n```py\n1\n```\n", &["py|5|1⏎||true"]);
+        check(
+            "\u{feff}---\ntitle: x\n---\n\n```py\n1\n```\n",
+            &["py|5|1⏎||true"],
+        );
         let document = parse("---\ntitle: x\n---\n\ntext\n");
-        assert_eq!(document.front_matter, Some(FrontMatter { text: "title: x\n".into(), line: 2 }));
+        assert_eq!(
+            document.front_matter,
+            Some(FrontMatter {
+                text: "title: x\n".into(),
+                line: 2
+            })
+        );
     }
 
     #[test]
@@ -352,7 +400,10 @@ mod tests {
 
     #[test]
     fn tabs() {
-        check("-\ta\n\n\t```py\n\tif 1:\n\t\tx\n\t```\n", &["py|3|if 1:⏎\tx⏎|\t|true"]);
+        check(
+            "-\ta\n\n\t```py\n\tif 1:\n\t\tx\n\t```\n",
+            &["py|3|if 1:⏎\tx⏎|\t|true"],
+        );
     }
 
     #[test]
@@ -366,8 +417,16 @@ mod tests {
         assert_eq!(
             document.headings,
             [
-                Heading { level: 1, text: "A b c".into(), line: 1 },
-                Heading { level: 2, text: "B".into(), line: 8 },
+                Heading {
+                    level: 1,
+                    text: "A b c".into(),
+                    line: 1
+                },
+                Heading {
+                    level: 2,
+                    text: "B".into(),
+                    line: 8
+                },
             ]
         );
         assert_eq!(document.comments.len(), 1);

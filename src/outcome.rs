@@ -158,7 +158,10 @@ mod tests {
 
     #[test]
     fn text_of_a_bare_exception_is_its_type() {
-        assert_eq!(exception("KeyboardInterrupt", "").text(), "KeyboardInterrupt");
+        assert_eq!(
+            exception("KeyboardInterrupt", "").text(),
+            "KeyboardInterrupt"
+        );
     }
 
     #[test]

@@ -85,10 +85,18 @@ pub enum Program {
 /// How a session's process ended; the one message on the status pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessEnd {
-    Exited { status: i32, leftovers: u32 },
-    Signaled { signal: i32, leftovers: u32 },
+    Exited {
+        status: i32,
+        leftovers: u32,
+    },
+    Signaled {
+        signal: i32,
+        leftovers: u32,
+    },
     /// The host could not fork (`errno`).
-    NotStarted { errno: i32 },
+    NotStarted {
+        errno: i32,
+    },
 }
 
 /// To a session.
@@ -161,10 +169,14 @@ pub struct StepReport {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum UnitEnd {
-    Completed { values: Vec<(usize, String)> },
+    Completed {
+        values: Vec<(usize, String)>,
+    },
     Raised(Exception),
     /// `SystemExit`; its message, if any, has gone to stderr.
-    Exited { status: i32 },
+    Exited {
+        status: i32,
+    },
 }
 
 /// Writes one frame.
@@ -192,7 +204,9 @@ pub fn receive<T: DeserializeOwned>(mut channel: impl Read) -> io::Result<Option
     let length = frame_length(length)?;
     let mut frame = vec![0; length];
     channel.read_exact(&mut frame)?;
-    serde_json::from_slice(&frame).map(Some).map_err(io::Error::other)
+    serde_json::from_slice(&frame)
+        .map(Some)
+        .map_err(io::Error::other)
 }
 
 /// Takes the first whole frame out of a buffer that is filled as bytes arrive.
@@ -212,7 +226,9 @@ pub fn take_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Result<Optio
 fn frame_length(bytes: [u8; 4]) -> io::Result<usize> {
     let length = u32::from_le_bytes(bytes) as usize;
     if length > LARGEST_FRAME {
-        return Err(io::Error::other(format!("a frame of {length} bytes is not ours")));
+        return Err(io::Error::other(format!(
+            "a frame of {length} bytes is not ours"
+        )));
     }
     Ok(length)
 }
@@ -235,10 +251,16 @@ mod tests {
         send(&mut wire, &Command::Continue).unwrap();
         send(&mut wire, &Command::Finish).unwrap();
         let rest = wire.split_off(wire.len() - 1);
-        assert!(matches!(take_frame(&mut wire).unwrap(), Some(Command::Continue)));
+        assert!(matches!(
+            take_frame(&mut wire).unwrap(),
+            Some(Command::Continue)
+        ));
         assert!(take_frame::<Command>(&mut wire).unwrap().is_none());
         wire.extend(rest);
-        assert!(matches!(take_frame(&mut wire).unwrap(), Some(Command::Finish)));
+        assert!(matches!(
+            take_frame(&mut wire).unwrap(),
+            Some(Command::Finish)
+        ));
     }
 
     #[test]

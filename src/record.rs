@@ -58,6 +58,8 @@ pub enum Reason {
 pub struct Written {
     pub recordings: usize,
     pub pages: usize,
+    /// Pages that somebody changed meanwhile: neither they nor their recordings are touched.
+    pub passed_over: Vec<String>,
     pub removed: Vec<PathBuf>,
 }
 
@@ -90,7 +92,11 @@ impl Draft {
         }
         let to_prove: Vec<SessionPlan> = plans
             .iter()
-            .filter(|plan| plan.examples.iter().any(|&at| candidates.contains_key(&(plan.page, at))))
+            .filter(|plan| {
+                plan.examples
+                    .iter()
+                    .any(|&at| candidates.contains_key(&(plan.page, at)))
+            })
             .cloned()
             .collect();
         let proofs = prove(&to_prove)?;
@@ -114,7 +120,8 @@ impl Draft {
             if let Some(recording) = &page.recording {
                 for (name, bytes) in &candidate.outcome.artifacts {
                     if let Some(bytes) = bytes {
-                        self.artifacts.insert(check::artifact_path(recording, name), bytes.clone());
+                        self.artifacts
+                            .insert(check::artifact_path(recording, name), bytes.clone());
                     }
                 }
             }
@@ -134,7 +141,11 @@ impl Draft {
         let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
         for page_result in &results.pages {
-            let Some(number) = book.pages.iter().position(|page| std::ptr::eq(page, page_result.page)) else {
+            let Some(number) = book
+                .pages
+                .iter()
+                .position(|page| std::ptr::eq(page, page_result.page))
+            else {
                 continue;
             };
             let page = page_result.page;
@@ -145,15 +156,25 @@ impl Draft {
                 if !may_be_recorded(&result.verdict) {
                     continue;
                 }
-                let Some(position) = page.examples.iter().position(|e| std::ptr::eq(e, result.example)) else {
+                let Some(position) = page
+                    .examples
+                    .iter()
+                    .position(|e| std::ptr::eq(e, result.example))
+                else {
                     continue;
                 };
                 let context = &results.contexts[&(number, position)];
                 let example = result.example;
                 let change = match &example.kind {
-                    Kind::Module(comments) if page.recording.is_some() && comments.printed.is_empty() => {
-                        let observed = compare::observed(outcome, &example.attributes.normalize, context);
-                        let old = self.recordings[number].examples.iter().find(|old| old.id == example.id);
+                    Kind::Module(comments)
+                        if page.recording.is_some() && comments.printed.is_empty() =>
+                    {
+                        let observed =
+                            compare::observed(outcome, &example.attributes.normalize, context);
+                        let old = self.recordings[number]
+                            .examples
+                            .iter()
+                            .find(|old| old.id == example.id);
                         let new = recording::update(
                             old,
                             &Observed {
@@ -166,7 +187,10 @@ impl Draft {
                             },
                         );
                         let artifacts_changed = outcome.artifacts.iter().any(|(name, bytes)| {
-                            let kept = page.recording.as_ref().map(|file| check::artifact_path(file, name));
+                            let kept = page
+                                .recording
+                                .as_ref()
+                                .map(|file| check::artifact_path(file, name));
                             kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
                         });
                         (old != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
@@ -182,7 +206,11 @@ impl Draft {
                     Kind::File(_) => None,
                 };
                 if let Some(change) = change {
-                    let candidate = Candidate { change, outcome: outcome.clone(), context: context.clone() };
+                    let candidate = Candidate {
+                        change,
+                        outcome: outcome.clone(),
+                        context: context.clone(),
+                    };
                     candidates.insert((number, position), candidate);
                 }
             }
@@ -192,23 +220,56 @@ impl Draft {
 
     fn put(&mut self, number: usize, page: &Page, recorded: Recorded) {
         let recording = &mut self.recordings[number];
-        match recording.examples.iter_mut().find(|old| old.id == recorded.id) {
+        match recording
+            .examples
+            .iter_mut()
+            .find(|old| old.id == recorded.id)
+        {
             Some(old) => *old = recorded,
             None => recording.examples.push(recorded),
         }
-        let order: HashMap<&str, usize> =
-            page.examples.iter().enumerate().map(|(at, example)| (example.id.as_str(), at)).collect();
-        recording.examples.sort_by_key(|recorded| order.get(recorded.id.as_str()).copied().unwrap_or(usize::MAX));
+        let order: HashMap<&str, usize> = page
+            .examples
+            .iter()
+            .enumerate()
+            .map(|(at, example)| (example.id.as_str(), at))
+            .collect();
+        recording.examples.sort_by_key(|recorded| {
+            order
+                .get(recorded.id.as_str())
+                .copied()
+                .unwrap_or(usize::MAX)
+        });
     }
 
     /// Writes what has changed. `whole` pages have all their examples selected: their recordings lose
     /// entries without an example, and files of pages that are gone are removed if `prune`.
-    pub fn write(mut self, book: &Book, config: &Config, originals: &Recordings, whole: &[bool], prune: bool) -> Result<Written> {
+    pub fn write(
+        mut self,
+        book: &Book,
+        config: &Config,
+        originals: &Recordings,
+        whole: &[bool],
+        prune: bool,
+    ) -> Result<Written> {
         let mut written = Written::default();
+        let is_as_read =
+            |page: &Page| fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
+        let current: Vec<bool> = book.pages.iter().map(is_as_read).collect();
         for (number, page) in book.pages.iter().enumerate() {
+            if !current[number] {
+                written.passed_over.push(page.name.clone());
+                continue;
+            }
             if whole[number] {
-                let known: HashSet<&str> = page.examples.iter().map(|example| example.id.as_str()).collect();
-                self.recordings[number].examples.retain(|recorded| known.contains(recorded.id.as_str()));
+                let known: HashSet<&str> = page
+                    .examples
+                    .iter()
+                    .map(|example| example.id.as_str())
+                    .collect();
+                self.recordings[number]
+                    .examples
+                    .retain(|recorded| known.contains(recorded.id.as_str()));
             }
             let Some(file) = &page.recording else {
                 continue;
@@ -219,7 +280,8 @@ impl Draft {
             }
             if recording.examples.is_empty() {
                 if file.exists() {
-                    fs::remove_file(file).with_context(|| format!("cannot remove `{}`", file.display()))?;
+                    fs::remove_file(file)
+                        .with_context(|| format!("cannot remove `{}`", file.display()))?;
                     written.removed.push(file.clone());
                 }
                 continue;
@@ -233,6 +295,9 @@ impl Draft {
             }
         }
         for (number, page) in book.pages.iter().enumerate() {
+            if !current[number] {
+                continue;
+            }
             let mut edits = self.edits.remove(&number).unwrap_or_default();
             if config.output == Output::Page && page.recording.is_some() {
                 edits.extend(output_edits(page, &self.recordings[number]));
@@ -245,7 +310,8 @@ impl Draft {
         }
         if prune {
             for file in orphaned_files(book, config) {
-                fs::remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))?;
+                fs::remove_file(&file)
+                    .with_context(|| format!("cannot remove `{}`", file.display()))?;
                 written.removed.push(file);
             }
         }
@@ -264,12 +330,18 @@ impl Proof {
     pub fn of(book: &Book, results: Results<'_>) -> Proof {
         let mut outcomes = HashMap::new();
         for page_result in results.pages {
-            let Some(number) = book.pages.iter().position(|page| std::ptr::eq(page, page_result.page)) else {
+            let Some(number) = book
+                .pages
+                .iter()
+                .position(|page| std::ptr::eq(page, page_result.page))
+            else {
                 continue;
             };
             for result in page_result.examples {
                 let examples = &page_result.page.examples;
-                let position = examples.iter().position(|example| std::ptr::eq(example, result.example));
+                let position = examples
+                    .iter()
+                    .position(|example| std::ptr::eq(example, result.example));
                 if let (Some(position), Some(outcome)) = (position, result.outcome) {
                     let context = results.contexts[&(number, position)].clone();
                     outcomes.insert((number, position), (outcome, context));
@@ -298,7 +370,9 @@ pub fn may_be_recorded(verdict: &Verdict) -> bool {
         Verdict::Verified
             | Verdict::Ran
             | Verdict::Unrecorded
-            | Verdict::Failed(Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. })
+            | Verdict::Failed(
+                Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. }
+            )
     )
 }
 
@@ -317,7 +391,9 @@ fn refuted(
     };
     for proof in proofs {
         let Some((again, context)) = proof.outcomes.get(&at) else {
-            return Some(Reason::FailedAgain("it was not reached when its session was run again".to_owned()));
+            return Some(Reason::FailedAgain(
+                "it was not reached when its session was run again".to_owned(),
+            ));
         };
         let pairs = [
             (exception_bytes(&candidate.outcome), exception_bytes(again)),
@@ -328,13 +404,20 @@ fn refuted(
             let first = apply_bytes(rules, &first, &candidate.context);
             let second = apply_bytes(rules, &second, context);
             // What comments, prompts and wildcards leave open is for the first run's comparison to say.
-            if !matching.matches(&first, &second) && !excused_by_hand(example, &candidate.change, &second) {
-                let diagnosis = normalize::diagnose_bytes(&first, &second, &candidate.context, context);
+            if !matching.matches(&first, &second)
+                && !excused_by_hand(example, &candidate.change, &second)
+            {
+                let diagnosis =
+                    normalize::diagnose_bytes(&first, &second, &candidate.context, context);
                 return Some(Reason::Unstable(Box::new(diagnosis)));
             }
         }
-        if std::mem::discriminant(&candidate.outcome.ending) != std::mem::discriminant(&again.ending) {
-            return Some(Reason::FailedAgain("it ended in another way when it was run again".to_owned()));
+        if std::mem::discriminant(&candidate.outcome.ending)
+            != std::mem::discriminant(&again.ending)
+        {
+            return Some(Reason::FailedAgain(
+                "it ended in another way when it was run again".to_owned(),
+            ));
         }
     }
     None
@@ -372,16 +455,30 @@ fn step_edits(page: &Page, example: &Example, verdict: &Verdict) -> Vec<(Range<u
         .filter_map(|failure| {
             let (lines, indent, text) = match &example.kind {
                 Kind::Transcript(statements) => {
-                    let statement = statements.iter().find(|statement| statement.line == failure.line)?;
-                    (statement.want_lines.clone(), statement.indent, failure.actual.clone())
+                    let statement = statements
+                        .iter()
+                        .find(|statement| statement.line == failure.line)?;
+                    (
+                        statement.want_lines.clone(),
+                        statement.indent,
+                        failure.actual.clone(),
+                    )
                 }
                 Kind::Console(commands) => {
-                    let command = commands.iter().find(|command| command.line == failure.line)?;
+                    let command = commands
+                        .iter()
+                        .find(|command| command.line == failure.line)?;
                     (command.expected_lines.clone(), 0, failure.actual.clone())
                 }
                 Kind::Module(_) | Kind::File(_) => return None,
             };
-            Some(replace_lines(page, example, &lines, &" ".repeat(indent), &text))
+            Some(replace_lines(
+                page,
+                example,
+                &lines,
+                &" ".repeat(indent),
+                &text,
+            ))
         })
         .collect()
 }
@@ -412,7 +509,13 @@ fn inline_edits(
             .map(|(run, step)| {
                 let text: String = compare::lossy(&step.stdout)
                     .lines()
-                    .map(|line| if line.is_empty() { "#>\n".to_owned() } else { format!("#> {line}\n") })
+                    .map(|line| {
+                        if line.is_empty() {
+                            "#>\n".to_owned()
+                        } else {
+                            format!("#> {line}\n")
+                        }
+                    })
                     .collect();
                 replace_lines(page, example, &run.lines, "", &text)
             })
@@ -421,10 +524,20 @@ fn inline_edits(
     let (Some(shown), Output::Recording) = (&example.output, config.output) else {
         return Vec::new();
     };
-    let expected = compare::observed(outcome, &example.attributes.normalize, &normalize::Context::default());
-    let expected = Expected { stdout: expected.stdout, ..Expected::default() };
+    let expected = compare::observed(
+        outcome,
+        &example.attributes.normalize,
+        &normalize::Context::default(),
+    );
+    let expected = Expected {
+        stdout: expected.stdout,
+        ..Expected::default()
+    };
     let text = verdict::page_text(&expected);
-    vec![(shown.span.clone(), fence(page, &shown.prefix, &text.unwrap_or_default()))]
+    vec![(
+        shown.span.clone(),
+        fence(page, &shown.prefix, &text.unwrap_or_default()),
+    )]
 }
 
 /// Replaces lines of a block; an empty range inserts before its start.
@@ -437,16 +550,28 @@ fn replace_lines(
 ) -> (Range<usize>, String) {
     let block = &example.block;
     let line_end = line_end(&page.text);
-    let new: String = text.lines().map(|line| {
-        let content = if line.is_empty() { String::new() } else { format!("{indent}{line}") };
-        format!("{}{content}{line_end}", block.prefix)
-    }).collect();
+    let new: String = text
+        .lines()
+        .map(|line| {
+            let content = if line.is_empty() {
+                String::new()
+            } else {
+                format!("{indent}{line}")
+            };
+            format!("{}{content}{line_end}", block.prefix)
+        })
+        .collect();
     // Whole lines of the page, from the start of the first to the end of the last with its line end.
     let start_of = |line: usize| {
         let known = block.code_lines.get(line - 1).map(|range| range.start);
         let at = known.unwrap_or_else(|| {
-            let last = block.code_lines.last().map_or(block.span.start, |range| range.end);
-            page.text[last..].find('\n').map_or(page.text.len(), |to| last + to + 1)
+            let last = block
+                .code_lines
+                .last()
+                .map_or(block.span.start, |range| range.end);
+            page.text[last..]
+                .find('\n')
+                .map_or(page.text.len(), |to| last + to + 1)
         });
         page.text[..at].rfind('\n').map_or(0, |to| to + 1)
     };
@@ -458,10 +583,15 @@ fn replace_lines(
 fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String)> {
     let mut edits = Vec::new();
     for example in &page.examples {
-        if !matches!(example.kind, Kind::Module(_)) || example.attributes.hidden && example.output.is_none() {
+        if !matches!(example.kind, Kind::Module(_))
+            || example.attributes.hidden && example.output.is_none()
+        {
             continue;
         }
-        let recorded = recording.examples.iter().find(|recorded| recorded.id == example.id);
+        let recorded = recording
+            .examples
+            .iter()
+            .find(|recorded| recorded.id == example.id);
         let text = recorded.and_then(|recorded| verdict::page_text(&recorded.expected));
         let line_end = line_end(&page.text);
         match (&example.output, text) {
@@ -478,7 +608,10 @@ fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String
                 let at = example.block.span.end;
                 let blank = prefix.trim_end();
                 let block = fence(page, prefix, &text);
-                edits.push((at..at, format!("{line_end}{blank}{line_end}{prefix}{block}")));
+                edits.push((
+                    at..at,
+                    format!("{line_end}{blank}{line_end}{prefix}{block}"),
+                ));
             }
             (None, None) => {}
         }
@@ -498,7 +631,11 @@ fn fence(page: &Page, prefix: &str, text: &str) -> String {
     let mut block = format!("{marks}output{line_end}");
     for line in text.split_inclusive('\n') {
         let line = line.strip_suffix('\n').unwrap_or(line);
-        let start = if line.is_empty() { prefix.trim_end() } else { prefix };
+        let start = if line.is_empty() {
+            prefix.trim_end()
+        } else {
+            prefix
+        };
         block.push_str(&format!("{start}{line}{line_end}"));
     }
     block.push_str(&format!("{prefix}{marks}"));
@@ -535,7 +672,9 @@ fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
         let file = &file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let directory = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
-        let mut temporary = tempfile::Builder::new().prefix(".verify-").tempfile_in(directory)?;
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".verify-")
+            .tempfile_in(directory)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
         let permissions = match fs::metadata(file) {
@@ -554,14 +693,25 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
     if !config.is_project {
         return Vec::new();
     }
-    let root = config.root.canonicalize().unwrap_or_else(|_| config.root.clone());
-    let known: HashSet<&PathBuf> = book.pages.iter().filter_map(|page| page.recording.as_ref()).collect();
+    let root = config
+        .root
+        .canonicalize()
+        .unwrap_or_else(|_| config.root.clone());
+    let known: HashSet<&PathBuf> = book
+        .pages
+        .iter()
+        .filter_map(|page| page.recording.as_ref())
+        .collect();
     walkdir::WalkDir::new(root.join(&config.expected))
         .sort_by_file_name()
         .into_iter()
         .flatten()
         .map(walkdir::DirEntry::into_path)
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml") && !known.contains(path))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+                && !known.contains(path)
+        })
         .collect()
 }
 
@@ -570,8 +720,12 @@ pub fn orphaned_entries(page: &Page, recording: &Recording) -> Vec<String> {
     recording
         .examples
         .iter()
-        .filter(|recorded| !page.examples.iter().any(|example| example.id == recorded.id))
+        .filter(|recorded| {
+            !page
+                .examples
+                .iter()
+                .any(|example| example.id == recorded.id)
+        })
         .map(|recorded| recorded.id.clone())
         .collect()
 }
-

@@ -34,7 +34,9 @@ static SIGNAL: std::sync::OnceLock<std::sync::Arc<AtomicBool>> = std::sync::Once
 
 /// Whether a signal asked for the end.
 pub fn interrupted() -> bool {
-    SIGNAL.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    SIGNAL
+        .get()
+        .is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// Runs `work` for each job on `threads` threads, the longest first, and hands each result to `on_result`
@@ -48,7 +50,9 @@ pub fn run<T: Send>(
 ) -> Result<()> {
     let mut order: Vec<usize> = (0..durations.len()).collect();
     order.sort_by_key(|&job| std::cmp::Reverse(durations[job]));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()?;
     let stopped = AtomicBool::new(false);
     let mut failure = None;
     pool.in_place_scope_fifo(|scope| {

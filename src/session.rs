@@ -13,7 +13,14 @@ pub fn group(examples: &[Example], scope: SessionScope) -> Vec<Vec<usize>> {
             generation += 1;
         }
         let key = match (&example.attributes.session, scope) {
-            (Some(name), _) => Key::Named(name, if example.attributes.fresh { generation } else { 0 }),
+            (Some(name), _) => Key::Named(
+                name,
+                if example.attributes.fresh {
+                    generation
+                } else {
+                    0
+                },
+            ),
             (None, SessionScope::Page) => Key::Page(generation),
             (None, SessionScope::Heading) => Key::Topic(example.topic, generation),
         };
@@ -32,7 +39,10 @@ pub fn group(examples: &[Example], scope: SessionScope) -> Vec<Vec<usize>> {
             None => sessions.push((key, vec![position])),
         }
     }
-    sessions.into_iter().map(|(_, positions)| positions).collect()
+    sessions
+        .into_iter()
+        .map(|(_, positions)| positions)
+        .collect()
 }
 
 #[derive(PartialEq)]

@@ -42,22 +42,46 @@ pub enum Failure {
     /// An exception that nobody announced.
     Raised(Exception),
     /// Another exception than the announced one.
-    RaisedOther { announced: String, exception: Exception },
+    RaisedOther {
+        announced: String,
+        exception: Exception,
+    },
     /// The announced exception did not come.
-    DidNotRaise { announced: String },
+    DidNotRaise {
+        announced: String,
+    },
     /// It ended the interpreter, which nobody announced, or with another status.
-    Exited { status: i32, announced: Option<i32>, orderly: bool },
-    DidNotExit { announced: i32 },
-    Killed { signal: i32 },
-    TimedOut { limit: Duration },
-    TooMuchOutput { limit: u64 },
-    Lost { reason: String },
+    Exited {
+        status: i32,
+        announced: Option<i32>,
+        orderly: bool,
+    },
+    DidNotExit {
+        announced: i32,
+    },
+    Killed {
+        signal: i32,
+    },
+    TimedOut {
+        limit: Duration,
+    },
+    TooMuchOutput {
+        limit: u64,
+    },
+    Lost {
+        reason: String,
+    },
     /// It is not meant to run, and is not Python either.
     DoesNotParse(Exception),
     /// The recording holds, but the page shows something else.
-    PageOutdated { shown: Option<String>, recorded: Option<String> },
+    PageOutdated {
+        shown: Option<String>,
+        recorded: Option<String>,
+    },
     /// It needs something that this machine lacks, and `--strict` was given.
-    Unmet { reason: String },
+    Unmet {
+        reason: String,
+    },
 }
 
 /// One step of an example that went wrong.
@@ -91,7 +115,10 @@ pub struct PageOutput<'a> {
 impl Verdict {
     /// Whether a run with this verdict fails.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Verdict::Failed(_) | Verdict::Unrecorded | Verdict::Blocked { .. })
+        matches!(
+            self,
+            Verdict::Failed(_) | Verdict::Unrecorded | Verdict::Blocked { .. }
+        )
     }
 
     /// The word that counts it.
@@ -113,7 +140,10 @@ impl Failure {
     pub fn leaves_session_intact(&self) -> bool {
         matches!(
             self,
-            Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. } | Failure::DoesNotParse(_)
+            Failure::Differs(_)
+                | Failure::Steps(_)
+                | Failure::PageOutdated { .. }
+                | Failure::DoesNotParse(_)
         )
     }
 }
@@ -123,7 +153,9 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
     if let Some(reason) = &example.attributes.norun {
         return match &outcome.ending {
             Ending::Raised(exception) => Verdict::Failed(Failure::DoesNotParse(exception.clone())),
-            _ => Verdict::Illustrative { reason: reason.clone() },
+            _ => Verdict::Illustrative {
+                reason: reason.clone(),
+            },
         };
     }
     if let Some(failure) = ended_wrongly(example, &outcome.ending) {
@@ -141,7 +173,9 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
         Kind::Console(commands) => {
             // Commands alone claim nothing, unless the page is one that carries its outputs.
             let claims = terms.page.is_some()
-                || commands.iter().any(|command| !command.expected.is_empty() || command.status != 0);
+                || commands
+                    .iter()
+                    .any(|command| !command.expected.is_empty() || command.status != 0);
             if claims {
                 let failures = console_failures(example, commands, outcome, terms.context);
                 if !failures.is_empty() {
@@ -163,7 +197,11 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
         }
         Kind::File(_) => {}
     }
-    if compared { Verdict::Verified } else { Verdict::Ran }
+    if compared {
+        Verdict::Verified
+    } else {
+        Verdict::Ran
+    }
 }
 
 /// Compares a file's output with the recording or the page; `None` where nothing is wrong.
@@ -187,7 +225,10 @@ fn judge_module(
         && let Some(shown) = &example.output
     {
         // On other people's pages the block below an example is what it prints.
-        let expected = Expected { stdout: shown.code.clone().into_bytes(), ..Expected::default() };
+        let expected = Expected {
+            stdout: shown.code.clone().into_bytes(),
+            ..Expected::default()
+        };
         let differences: Vec<Difference> = compare::compare(outcome, &expected, &rules)
             .into_iter()
             .filter(|difference| difference.aspect == Aspect::Stdout)
@@ -210,7 +251,11 @@ fn judge_module(
 pub fn page_text(expected: &Expected) -> Option<String> {
     let mut text = String::new();
     let exception = expected.exception.as_deref().unwrap_or_default();
-    for part in [compare::lossy(&expected.stdout), compare::lossy(&expected.stderr), exception.to_owned()] {
+    for part in [
+        compare::lossy(&expected.stdout),
+        compare::lossy(&expected.stderr),
+        exception.to_owned(),
+    ] {
         if !text.is_empty() && !text.ends_with('\n') && !part.is_empty() {
             text.push('\n');
         }
@@ -237,25 +282,32 @@ fn ended_wrongly(example: &Example, ending: &Ending) -> Option<Failure> {
     let attributes = &example.attributes;
     Some(match ending {
         Ending::Completed => match (&attributes.raises, attributes.exits) {
-            (Some(announced), _) => Failure::DidNotRaise { announced: announced.clone() },
+            (Some(announced), _) => Failure::DidNotRaise {
+                announced: announced.clone(),
+            },
             (None, Some(announced)) => Failure::DidNotExit { announced },
             (None, None) => return None,
         },
         Ending::Raised(exception) => match &attributes.raises {
             Some(announced) if exception.is_a(announced) => return None,
-            Some(announced) => {
-                Failure::RaisedOther { announced: announced.clone(), exception: exception.clone() }
-            }
+            Some(announced) => Failure::RaisedOther {
+                announced: announced.clone(),
+                exception: exception.clone(),
+            },
             None => Failure::Raised(exception.clone()),
         },
         Ending::Exited { status, .. } if attributes.exits == Some(*status) => return None,
-        Ending::Exited { status, orderly } => {
-            Failure::Exited { status: *status, announced: attributes.exits, orderly: *orderly }
-        }
+        Ending::Exited { status, orderly } => Failure::Exited {
+            status: *status,
+            announced: attributes.exits,
+            orderly: *orderly,
+        },
         Ending::Killed { signal } => Failure::Killed { signal: *signal },
         Ending::TimedOut { limit } => Failure::TimedOut { limit: *limit },
         Ending::TooMuchOutput { limit } => Failure::TooMuchOutput { limit: *limit },
-        Ending::Lost { reason } => Failure::Lost { reason: reason.clone() },
+        Ending::Lost { reason } => Failure::Lost {
+            reason: reason.clone(),
+        },
     })
 }
 
@@ -318,7 +370,10 @@ fn console_failures(
     for (index, command) in commands.iter().enumerate() {
         let expected = console::expected_text(&command.expected, command.status);
         let (actual, status) = match outcome.steps.get(index) {
-            Some(step) => (compare::lossy(&apply_bytes(rules, &step.stdout, context)), step.status.unwrap_or(0)),
+            Some(step) => (
+                compare::lossy(&apply_bytes(rules, &step.stdout, context)),
+                step.status.unwrap_or(0),
+            ),
             None => {
                 failures.push(StepFailure {
                     line: command.line,
@@ -331,7 +386,12 @@ fn console_failures(
         };
         let actual = console::expected_text(&actual, status);
         if !compare::text_matches(&expected, &actual) {
-            failures.push(StepFailure { line: command.line, source: command.text.clone(), expected, actual });
+            failures.push(StepFailure {
+                line: command.line,
+                source: command.text.clone(),
+                expected,
+                actual,
+            });
         }
     }
     failures
@@ -343,7 +403,11 @@ fn comment_failures(comments: &Comments, outcome: &Outcome) -> (bool, Vec<StepFa
     let mut compared = false;
     if let Some(first) = comments.printed.first() {
         compared = true;
-        let expected: String = comments.printed.iter().map(|run| run.text.as_str()).collect();
+        let expected: String = comments
+            .printed
+            .iter()
+            .map(|run| run.text.as_str())
+            .collect();
         let actual = compare::lossy(&outcome.stdout);
         // The comment lines of a run cannot show that the last line end is missing.
         if expected.trim_end_matches('\n') != actual.trim_end_matches('\n') {
@@ -357,7 +421,10 @@ fn comment_failures(comments: &Comments, outcome: &Outcome) -> (bool, Vec<StepFa
     }
     for step in &outcome.steps {
         for (line, value) in &step.values {
-            let Some((_, claimed)) = comments.values.iter().find(|(claimed_line, _)| claimed_line == line)
+            let Some((_, claimed)) = comments
+                .values
+                .iter()
+                .find(|(claimed_line, _)| claimed_line == line)
             else {
                 continue;
             };

@@ -26,7 +26,9 @@ pub use running::{Limits, Running, UnitOutcome};
 
 use crate::config::Config;
 use crate::interpreter::Interpreter;
-use crate::protocol::{self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, SessionSetup};
+use crate::protocol::{
+    self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, SessionSetup,
+};
 
 /// How long a host may take to start: Python, its `site`, and the modules it preloads.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -100,7 +102,11 @@ impl Host {
             ("TMPDIR".to_owned(), root.to_string_lossy().into_owned()),
             ("PYTHONHASHSEED".to_owned(), options.hash_seed.to_string()),
         ];
-        environment.extend(ENVIRONMENT.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        environment.extend(
+            ENVIRONMENT
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned())),
+        );
         environment.extend(options.environment.iter().cloned());
 
         let (channel, theirs) = UnixStream::pair()?;
@@ -139,7 +145,10 @@ impl Host {
         };
         match answer {
             Ok(Some(ready)) => {
-                host.ready = Ready { modules: ready.found, network_isolated: ready.network_isolated };
+                host.ready = Ready {
+                    modules: ready.found,
+                    network_isolated: ready.network_isolated,
+                };
                 Ok(host)
             }
             Ok(None) | Err(_) => {
@@ -159,26 +168,54 @@ impl Host {
     }
 
     /// Starts a session with the given directory, which must exist.
-    pub fn session(&self, scratch: &Path, limits: ProcessLimits, program: Program) -> Result<Running<'_>> {
+    pub fn session(
+        &self,
+        scratch: &Path,
+        limits: ProcessLimits,
+        program: Program,
+    ) -> Result<Running<'_>> {
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
         let (control, their_control) = UnixStream::pair()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
         let (status, their_status) = io::pipe()?;
         let directory = scratch.to_string_lossy().into_owned();
-        let mut environment = vec![("HOME".to_owned(), directory.clone()), ("TMPDIR".to_owned(), directory)];
+        let mut environment = vec![
+            ("HOME".to_owned(), directory.clone()),
+            ("TMPDIR".to_owned(), directory),
+        ];
         // A shell replaces the process, and with it what the host's environment gave Python.
         if matches!(program, Program::Shell { .. }) {
             let own = |name: &str| matches!(name, "HOME" | "TMPDIR");
-            environment.extend(self.environment.iter().filter(|(name, _)| !own(name)).cloned());
+            environment.extend(
+                self.environment
+                    .iter()
+                    .filter(|(name, _)| !own(name))
+                    .cloned(),
+            );
         }
         let merged = matches!(program, Program::Shell { .. });
-        let setup = SessionSetup { session, scratch: scratch.to_owned(), environment, limits, program };
+        let setup = SessionSetup {
+            session,
+            scratch: scratch.to_owned(),
+            environment,
+            limits,
+            program,
+        };
         // A console shows both streams on one screen.
-        let their_stderr = if merged { their_stdout.as_fd() } else { their_stderr.as_fd() };
+        let their_stderr = if merged {
+            their_stdout.as_fd()
+        } else {
+            their_stderr.as_fd()
+        };
         self.send(
             &HostRequest::Fork(Box::new(setup)),
-            &[their_control.as_fd(), their_stdout.as_fd(), their_stderr, their_status.as_fd()],
+            &[
+                their_control.as_fd(),
+                their_stdout.as_fd(),
+                their_stderr,
+                their_status.as_fd(),
+            ],
         )?;
         Ok(Running::new(self, session, control, stdout, stderr, status))
     }
@@ -196,14 +233,20 @@ impl Host {
 
     /// Finds a program as a session would.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
-        std::env::split_paths(&OsString::from(&self.path)).map(|directory| directory.join(name)).find(|path| {
-            path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-        })
+        std::env::split_paths(&OsString::from(&self.path))
+            .map(|directory| directory.join(name))
+            .find(|path| {
+                path.metadata()
+                    .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+            })
     }
 
     fn send(&self, request: &HostRequest, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         let frame = protocol::encode(request);
-        let mut channel = self.channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut channel = self
+            .channel
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(channel) = channel.as_mut() else {
             bail!("the host is closed");
         };
@@ -212,9 +255,13 @@ impl Host {
         if !descriptors.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        let sent =
-            rustix::net::sendmsg(&*channel, &[IoSlice::new(&frame)], &mut ancillary, SendFlags::NOSIGNAL)
-                .context("the host is gone")?;
+        let sent = rustix::net::sendmsg(
+            &*channel,
+            &[IoSlice::new(&frame)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .context("the host is gone")?;
         io::Write::write_all(channel, &frame[sent..]).context("the host is gone")?;
         Ok(())
     }
@@ -223,7 +270,10 @@ impl Host {
 impl Host {
     /// Hangs up: the host ends all sessions and itself. Whoever waits for a session is told so.
     pub fn close(&self) {
-        self.channel.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.channel
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
     }
 }
 
@@ -234,8 +284,11 @@ impl Drop for Host {
     }
 }
 
-const PRELOAD_VARIABLE: &str =
-    if cfg!(target_os = "macos") { "DYLD_INSERT_LIBRARIES" } else { "LD_PRELOAD" };
+const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {
+    "DYLD_INSERT_LIBRARIES"
+} else {
+    "LD_PRELOAD"
+};
 
 fn host_program() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where `verify` lies")?;
@@ -252,7 +305,11 @@ fn host_program() -> Result<PathBuf> {
 /// The session's `PATH`. `python`, `python3` and `pip` come first on it and are those of the chosen
 /// interpreter; where it lacks one of the names, a script in `root` stands in.
 fn search_path(interpreter: &Interpreter, root: &Path) -> Result<String> {
-    let own = interpreter.executable.parent().unwrap_or(Path::new("/")).to_owned();
+    let own = interpreter
+        .executable
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .to_owned();
     let stand_ins = root.join("bin");
     let mut needed = false;
     for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {
@@ -264,7 +321,10 @@ fn search_path(interpreter: &Interpreter, root: &Path) -> Result<String> {
         fs::create_dir_all(&stand_ins)?;
         let script = stand_ins.join(name);
         let target = interpreter.executable.to_string_lossy();
-        fs::write(&script, format!("#!/bin/sh\nexec '{target}'{arguments} \"$@\"\n"))?;
+        fs::write(
+            &script,
+            format!("#!/bin/sh\nexec '{target}'{arguments} \"$@\"\n"),
+        )?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     }
     let own = own.to_string_lossy();

@@ -77,7 +77,11 @@ impl<'a> Running<'a> {
         stderr: io::PipeReader,
         status: io::PipeReader,
     ) -> Running<'a> {
-        let stream = |pipe| Stream { pipe, bytes: Vec::new(), open: true };
+        let stream = |pipe| Stream {
+            pipe,
+            bytes: Vec::new(),
+            open: true,
+        };
         Running {
             host,
             session,
@@ -127,7 +131,9 @@ impl<'a> Running<'a> {
                     }
                     Err(error) => {
                         self.end_now();
-                        break Ending::Lost { reason: format!("its messages were not understood: {error}") };
+                        break Ending::Lost {
+                            reason: format!("its messages were not understood: {error}"),
+                        };
                     }
                 },
                 Wake::Ended(end) => {
@@ -143,14 +149,22 @@ impl<'a> Running<'a> {
                         (_, end) => process_ending(end),
                     };
                 }
-                Wake::Lost => break Ending::Lost { reason: "the host that ran it died".to_owned() },
+                Wake::Lost => {
+                    break Ending::Lost {
+                        reason: "the host that ran it died".to_owned(),
+                    };
+                }
                 Wake::TimedOut => {
                     self.end_now();
-                    break Ending::TimedOut { limit: limits.timeout };
+                    break Ending::TimedOut {
+                        limit: limits.timeout,
+                    };
                 }
                 Wake::TooMuchOutput => {
                     self.end_now();
-                    break Ending::TooMuchOutput { limit: limits.output };
+                    break Ending::TooMuchOutput {
+                        limit: limits.output,
+                    };
                 }
             }
         };
@@ -185,21 +199,34 @@ impl<'a> Running<'a> {
                         other => process_ending(other),
                     };
                 }
-                Wake::Lost => break Ending::Lost { reason: "the host that ran it died".to_owned() },
+                Wake::Lost => {
+                    break Ending::Lost {
+                        reason: "the host that ran it died".to_owned(),
+                    };
+                }
                 Wake::TimedOut => {
                     self.end_now();
-                    break Ending::TimedOut { limit: limits.timeout };
+                    break Ending::TimedOut {
+                        limit: limits.timeout,
+                    };
                 }
                 Wake::TooMuchOutput => {
                     self.end_now();
-                    break Ending::TooMuchOutput { limit: limits.output };
+                    break Ending::TooMuchOutput {
+                        limit: limits.output,
+                    };
                 }
             }
         };
         self.outcome(ending, steps, started)
     }
 
-    fn outcome(&mut self, ending: Ending, steps: Vec<StepOutcome>, started: Instant) -> UnitOutcome {
+    fn outcome(
+        &mut self,
+        ending: Ending,
+        steps: Vec<StepOutcome>,
+        started: Instant,
+    ) -> UnitOutcome {
         UnitOutcome {
             stdout: std::mem::take(&mut self.stdout.bytes),
             stderr: std::mem::take(&mut self.stderr.bytes),
@@ -222,7 +249,11 @@ impl<'a> Running<'a> {
                     return self.cleaned_up(end);
                 }
             }
-            let until = if self.end.is_some() { Instant::now() + Duration::from_millis(50) } else { deadline };
+            let until = if self.end.is_some() {
+                Instant::now() + Duration::from_millis(50)
+            } else {
+                deadline
+            };
             let Some(ready) = self.poll(until) else {
                 if self.end.is_none() {
                     return Wake::TimedOut;
@@ -260,7 +291,8 @@ impl<'a> Running<'a> {
 
     /// Ends what the process left behind, after it had its time to finish.
     fn cleaned_up(&mut self, end: ProcessEnd) -> Wake {
-        let (ProcessEnd::Exited { leftovers, .. } | ProcessEnd::Signaled { leftovers, .. }) = end else {
+        let (ProcessEnd::Exited { leftovers, .. } | ProcessEnd::Signaled { leftovers, .. }) = end
+        else {
             return Wake::Ended(end);
         };
         if leftovers > 0 || self.stdout.open || self.stderr.open {
@@ -312,7 +344,10 @@ impl<'a> Running<'a> {
                     .or(Some(ProcessEnd::NotStarted { errno: 0 }));
             }
             // A flood goes on until the process is gone: read it, and throw it away.
-            for (ready, stream) in [(ready.stdout, &mut self.stdout), (ready.stderr, &mut self.stderr)] {
+            for (ready, stream) in [
+                (ready.stdout, &mut self.stdout),
+                (ready.stderr, &mut self.stderr),
+            ] {
                 if ready {
                     let kept = stream.bytes.len();
                     stream.read();
@@ -385,7 +420,10 @@ enum Kind {
 }
 
 #[derive(Default)]
-#[allow(clippy::struct_excessive_bools, reason = "one per descriptor, as poll reports them")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "one per descriptor, as poll reports them"
+)]
 struct Ready {
     control: bool,
     stdout: bool,
@@ -414,17 +452,27 @@ impl Stream {
 fn ending_of(end: UnitEnd, steps: &mut Vec<StepOutcome>, rest: &[u8]) -> Ending {
     match end {
         UnitEnd::Completed { values } => {
-            steps.push(StepOutcome { stdout: rest.to_vec(), values, ..StepOutcome::default() });
+            steps.push(StepOutcome {
+                stdout: rest.to_vec(),
+                values,
+                ..StepOutcome::default()
+            });
             Ending::Completed
         }
         UnitEnd::Raised(exception) => Ending::Raised(exception),
-        UnitEnd::Exited { status } => Ending::Exited { status, orderly: true },
+        UnitEnd::Exited { status } => Ending::Exited {
+            status,
+            orderly: true,
+        },
     }
 }
 
 fn process_ending(end: ProcessEnd) -> Ending {
     match end {
-        ProcessEnd::Exited { status, .. } => Ending::Exited { status, orderly: false },
+        ProcessEnd::Exited { status, .. } => Ending::Exited {
+            status,
+            orderly: false,
+        },
         ProcessEnd::Signaled { signal, .. } => Ending::Killed { signal },
         ProcessEnd::NotStarted { errno } => Ending::Lost {
             reason: format!(

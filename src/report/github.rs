@@ -2,5 +2,13 @@
 use std::io;
 #[derive(Debug, Default)]
 pub struct Github;
-impl Github { pub fn new(_p: Option<std::path::PathBuf>) -> Self { Github } }
-impl super::Reporter for Github { fn event(&mut self, _e: &super::Event<'_>, _o: &mut dyn io::Write) -> io::Result<()> { Ok(()) } }
+impl Github {
+    pub fn new(_p: Option<std::path::PathBuf>) -> Self {
+        Github
+    }
+}
+impl super::Reporter for Github {
+    fn event(&mut self, _e: &super::Event<'_>, _o: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+}

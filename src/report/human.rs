@@ -45,7 +45,11 @@ impl Reporter for Human {
                 for problem in *problems {
                     writeln!(out, "{BAD}error{BAD:#}: {problem}")?;
                 }
-                let noun = if problems.len() == 1 { "problem" } else { "problems" };
+                let noun = if problems.len() == 1 {
+                    "problem"
+                } else {
+                    "problems"
+                };
                 writeln!(out, "{} {noun}; nothing was run", problems.len())
             }
             Event::Started(started) => {
@@ -61,7 +65,11 @@ impl Reporter for Human {
                     python.source,
                     count(started.examples, "example"),
                     count(started.pages, "page"),
-                    if started.network_isolated { "" } else { "; the network is not cut off here" },
+                    if started.network_isolated {
+                        ""
+                    } else {
+                        "; the network is not cut off here"
+                    },
                 )
             }
             Event::Progress { .. } => Ok(()),
@@ -83,14 +91,25 @@ impl Human {
         if self.verbosity != Verbosity::Quiet {
             let style = if summary.failures() > 0 { BAD } else { GOOD };
             let mark = if summary.failures() > 0 { "✗" } else { "✓" };
-            writeln!(out, "{style}{mark}{style:#} {}  {}", page.page.name, counts(&summary))?;
+            writeln!(
+                out,
+                "{style}{mark}{style:#} {}  {}",
+                page.page.name,
+                counts(&summary)
+            )?;
         }
         for result in &page.examples {
             if self.verbosity == Verbosity::Verbose {
                 let style = style_of(&result.verdict);
                 let line = result.example.block.line;
                 let word = result.verdict.word();
-                writeln!(out, "  {style}{word:12}{style:#} {}:{line} {}{}", page.page.name, result.example.id, why(&result.verdict))?;
+                writeln!(
+                    out,
+                    "  {style}{word:12}{style:#} {}:{line} {}{}",
+                    page.page.name,
+                    result.example.id,
+                    why(&result.verdict)
+                )?;
             }
             if result.verdict.is_failure() {
                 let version = &page.interpreter.full_version;
@@ -101,13 +120,21 @@ impl Human {
     }
 
     /// One failure: what, where, the source, the difference, and how to run it again.
-    pub fn failure(&self, result: &ExampleResult<'_>, version: &str, out: &mut dyn Write) -> io::Result<()> {
+    pub fn failure(
+        &self,
+        result: &ExampleResult<'_>,
+        version: &str,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         failure(result, version, self.several, out)
     }
 
     fn finished(&self, finished: &Finished<'_>, out: &mut dyn Write) -> io::Result<()> {
         for orphan in finished.orphans {
-            writeln!(out, "{CAUTION}orphan{CAUTION:#}: {orphan} belongs to no example; `verify record` removes it")?;
+            writeln!(
+                out,
+                "{CAUTION}orphan{CAUTION:#}: {orphan} belongs to no example; `verify record` removes it"
+            )?;
         }
         let summary = &finished.summary;
         let style = if summary.failures() > 0 { BAD } else { GOOD };
@@ -120,7 +147,11 @@ impl Human {
             out,
             "{style}{python}{}{style:#}{} {QUIET}in {:.2}s{QUIET:#}",
             all_counts(summary),
-            if finished.stopped_early { "; stopped early" } else { "" },
+            if finished.stopped_early {
+                "; stopped early"
+            } else {
+                ""
+            },
             finished.duration.as_secs_f64()
         )
     }
@@ -159,11 +190,20 @@ fn counts(summary: &Summary) -> String {
 
 /// Every count, zero or not: a verdict that is missing from a summary is one that nobody looks for.
 fn all_counts(summary: &Summary) -> String {
-    let parts: Vec<String> = summary.all().iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let parts: Vec<String> = summary
+        .all()
+        .iter()
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
     parts.join(", ")
 }
 
-fn failure(result: &ExampleResult<'_>, version: &str, several: bool, out: &mut dyn Write) -> io::Result<()> {
+fn failure(
+    result: &ExampleResult<'_>,
+    version: &str,
+    several: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let headline = headline(&result.verdict);
     writeln!(out, "\n{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
     writeln!(
@@ -201,11 +241,22 @@ fn failure(result: &ExampleResult<'_>, version: &str, several: bool, out: &mut d
             writeln!(out, "  {}", visible(line))?;
         }
     }
-    if let Some(outcome) = result.outcome.as_ref().filter(|_| shows_output(&result.verdict)) {
+    if let Some(outcome) = result
+        .outcome
+        .as_ref()
+        .filter(|_| shows_output(&result.verdict))
+    {
         streams(outcome, out)?;
     }
-    let python = if several { format!(" --python {version}") } else { String::new() };
-    let again = format!("verify {} --example {}{python}", result.page.name, result.example.id);
+    let python = if several {
+        format!(" --python {version}")
+    } else {
+        String::new()
+    };
+    let again = format!(
+        "verify {} --example {}{python}",
+        result.page.name, result.example.id
+    );
     let mend = match &result.verdict {
         Verdict::Unrecorded | Verdict::Failed(Failure::PageOutdated { .. }) => {
             Some(again.replacen("verify", "verify record", 1))
@@ -232,31 +283,60 @@ pub(super) fn headline(verdict: &Verdict) -> String {
     let failure = match verdict {
         Verdict::Failed(failure) => failure,
         Verdict::Unrecorded => return "nothing is recorded for this output".to_owned(),
-        Verdict::Blocked { by } => return format!("not run: `{by}` failed before it in its session"),
+        Verdict::Blocked { by } => {
+            return format!("not run: `{by}` failed before it in its session");
+        }
         other => return other.word().to_owned(),
     };
     match failure {
         Failure::Differs(differences) => {
-            let names: Vec<String> = differences.iter().map(|difference| aspect(&difference.aspect)).collect();
+            let names: Vec<String> = differences
+                .iter()
+                .map(|difference| aspect(&difference.aspect))
+                .collect();
             format!("{} differs from the expected", names.join(" and "))
         }
-        Failure::Steps(steps) if steps.len() == 1 => "a step did not do what the page says".to_owned(),
+        Failure::Steps(steps) if steps.len() == 1 => {
+            "a step did not do what the page says".to_owned()
+        }
         Failure::Steps(steps) => format!("{} steps did not do what the page says", steps.len()),
         Failure::Raised(exception) => format!("raised {}", exception.headline()),
-        Failure::RaisedOther { announced, exception } => {
-            format!("raised {} where `raises={announced}` was announced", exception.headline())
+        Failure::RaisedOther {
+            announced,
+            exception,
+        } => {
+            format!(
+                "raised {} where `raises={announced}` was announced",
+                exception.headline()
+            )
         }
         Failure::DidNotRaise { announced } => format!("did not raise the announced `{announced}`"),
-        Failure::Exited { status, announced: Some(announced), .. } => {
+        Failure::Exited {
+            status,
+            announced: Some(announced),
+            ..
+        } => {
             format!("exited with status {status} where `exits={announced}` was announced")
         }
-        Failure::Exited { status, orderly: true, .. } => {
+        Failure::Exited {
+            status,
+            orderly: true,
+            ..
+        } => {
             format!("exited with status {status}; write `exits={status}` if it is meant to")
         }
-        Failure::Exited { status, orderly: false, .. } => {
-            format!("its process ended with status {status} before the example did; write `exits={status}` if it is meant to")
+        Failure::Exited {
+            status,
+            orderly: false,
+            ..
+        } => {
+            format!(
+                "its process ended with status {status} before the example did; write `exits={status}` if it is meant to"
+            )
         }
-        Failure::DidNotExit { announced } => format!("did not exit with the announced status {announced}"),
+        Failure::DidNotExit { announced } => {
+            format!("did not exit with the announced status {announced}")
+        }
         Failure::Killed { signal } => format!("its process was killed by {}", signal_name(*signal)),
         Failure::TimedOut { limit } => format!(
             "still running after {}s, its time limit; raise it with `timeout=` here or in `verify.toml`",
@@ -267,11 +347,15 @@ pub(super) fn headline(verdict: &Verdict) -> String {
         ),
         Failure::Lost { reason } => format!("no result arrived: {reason}"),
         Failure::DoesNotParse(exception) => format!("is not Python: {}", exception.headline()),
-        Failure::PageOutdated { shown: None, .. } => "the page does not show the recorded output".to_owned(),
+        Failure::PageOutdated { shown: None, .. } => {
+            "the page does not show the recorded output".to_owned()
+        }
         Failure::PageOutdated { recorded: None, .. } => {
             "the page shows an output that was never recorded".to_owned()
         }
-        Failure::PageOutdated { .. } => "the page shows another output than the recorded one".to_owned(),
+        Failure::PageOutdated { .. } => {
+            "the page shows another output than the recorded one".to_owned()
+        }
         Failure::Unmet { reason } => format!("was not run: {reason}"),
     }
 }
@@ -310,24 +394,46 @@ fn source(result: &ExampleResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let width = lines.len().min(MOST_LINES).to_string().len().max(2);
     writeln!(out, "  {PLACE}{:width$} |{PLACE:#}", "")?;
     for (index, line) in lines.iter().take(MOST_LINES).enumerate() {
-        writeln!(out, "  {PLACE}{:width$} |{PLACE:#} {}", index + 1, visible(line))?;
+        writeln!(
+            out,
+            "  {PLACE}{:width$} |{PLACE:#} {}",
+            index + 1,
+            visible(line)
+        )?;
     }
     if lines.len() > MOST_LINES {
-        writeln!(out, "  {PLACE}{:width$} |{PLACE:#} {QUIET}… {} more lines{QUIET:#}", "", lines.len() - MOST_LINES)?;
+        writeln!(
+            out,
+            "  {PLACE}{:width$} |{PLACE:#} {QUIET}… {} more lines{QUIET:#}",
+            "",
+            lines.len() - MOST_LINES
+        )?;
     }
     writeln!(out, "  {PLACE}{:width$} |{PLACE:#}", "")
 }
 
 fn difference(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{STRONG}{}{STRONG:#}, expected (-) and actual (+):", aspect(&difference.aspect))?;
+    writeln!(
+        out,
+        "{STRONG}{}{STRONG:#}, expected (-) and actual (+):",
+        aspect(&difference.aspect)
+    )?;
     diff(&difference.expected, &difference.actual, out)
 }
 
 fn step(result: &ExampleResult<'_>, step: &StepFailure, out: &mut dyn Write) -> io::Result<()> {
     let line = result.example.block.code_line + step.line - 1;
     let what = step.source.lines().next().unwrap_or_default();
-    let what = if what.is_empty() { String::new() } else { format!(" `{}`", visible(what)) };
-    writeln!(out, "{STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):", result.page.name)?;
+    let what = if what.is_empty() {
+        String::new()
+    } else {
+        format!(" `{}`", visible(what))
+    };
+    writeln!(
+        out,
+        "{STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):",
+        result.page.name
+    )?;
     diff(&step.expected, &step.actual, out)
 }
 
@@ -383,7 +489,10 @@ pub(crate) fn visible(line: &str) -> String {
     let mut text = String::new();
     for (index, character) in line.chars().enumerate() {
         if index == LONGEST {
-            text.push_str(&format!("… {} more characters", line.chars().count() - LONGEST));
+            text.push_str(&format!(
+                "… {} more characters",
+                line.chars().count() - LONGEST
+            ));
             break;
         }
         if character.is_control() && character != '\t' {

@@ -32,13 +32,24 @@ fn describe_within(error: &Bound<'_, PyAny>, seen: &mut Vec<usize>) -> Exception
 fn printed_name(class: &Bound<'_, PyType>) -> String {
     let name = text(class.getattr("__qualname__"));
     let module = text(class.getattr("__module__"));
-    if matches!(module.as_str(), "" | "builtins" | "__main__") { name } else { format!("{module}.{name}") }
+    if matches!(module.as_str(), "" | "builtins" | "__main__") {
+        name
+    } else {
+        format!("{module}.{name}")
+    }
 }
 
 fn names(class: &Bound<'_, PyAny>) -> Vec<String> {
     let name = text(class.getattr("__name__"));
-    let qualified = class.cast::<PyType>().map(|class| printed_name(class)).unwrap_or_default();
-    if qualified == name { vec![name] } else { vec![name, qualified] }
+    let qualified = class
+        .cast::<PyType>()
+        .map(|class| printed_name(class))
+        .unwrap_or_default();
+    if qualified == name {
+        vec![name]
+    } else {
+        vec![name, qualified]
+    }
 }
 
 fn message(error: &Bound<'_, PyAny>) -> String {
@@ -59,16 +70,27 @@ fn notes(error: &Bound<'_, PyAny>) -> Vec<String> {
     let Ok(notes) = notes.try_iter() else {
         return Vec::new();
     };
-    notes.flatten().map(|note| text(note.str().map(Bound::into_any))).collect()
+    notes
+        .flatten()
+        .map(|note| text(note.str().map(Bound::into_any)))
+        .collect()
 }
 
 fn before(error: &Bound<'_, PyAny>, seen: &mut Vec<usize>) -> Option<Box<Link>> {
-    let cause = error.getattr("__cause__").ok().filter(|cause| !cause.is_none());
+    let cause = error
+        .getattr("__cause__")
+        .ok()
+        .filter(|cause| !cause.is_none());
     let (kind, other) = match cause {
         Some(cause) => (LinkKind::Cause, cause),
         None => {
-            let suppressed = error.getattr("__suppress_context__").and_then(|flag| flag.is_truthy());
-            let context = error.getattr("__context__").ok().filter(|context| !context.is_none())?;
+            let suppressed = error
+                .getattr("__suppress_context__")
+                .and_then(|flag| flag.is_truthy());
+            let context = error
+                .getattr("__context__")
+                .ok()
+                .filter(|context| !context.is_none())?;
             if suppressed.unwrap_or(false) {
                 return None;
             }
@@ -78,7 +100,10 @@ fn before(error: &Bound<'_, PyAny>, seen: &mut Vec<usize>) -> Option<Box<Link>> 
     if seen.len() >= DEEPEST || seen.contains(&(other.as_ptr() as usize)) {
         return None;
     }
-    Some(Box::new(Link { kind, exception: describe_within(&other, seen) }))
+    Some(Box::new(Link {
+        kind,
+        exception: describe_within(&other, seen),
+    }))
 }
 
 fn members(error: &Bound<'_, PyAny>, seen: &mut Vec<usize>) -> Vec<Exception> {
@@ -91,10 +116,16 @@ fn members(error: &Bound<'_, PyAny>, seen: &mut Vec<usize>) -> Vec<Exception> {
     if !is_group || seen.len() >= DEEPEST {
         return Vec::new();
     }
-    let Ok(members) = error.getattr("exceptions").and_then(|members| members.try_iter()) else {
+    let Ok(members) = error
+        .getattr("exceptions")
+        .and_then(|members| members.try_iter())
+    else {
         return Vec::new();
     };
-    members.flatten().map(|member| describe_within(&member, seen)).collect()
+    members
+        .flatten()
+        .map(|member| describe_within(&member, seen))
+        .collect()
 }
 
 fn text(value: PyResult<Bound<'_, PyAny>>) -> String {
@@ -103,7 +134,10 @@ fn text(value: PyResult<Bound<'_, PyAny>>) -> String {
     };
     match value.cast::<PyString>() {
         Ok(text) => text.to_string_lossy().into_owned(),
-        Err(_) => value.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(),
+        Err(_) => value
+            .str()
+            .map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default(),
     }
 }
 
@@ -115,7 +149,11 @@ pub(crate) fn format_traceback(error: &Bound<'_, PyAny>) -> String {
     let py = error.py();
     let formatted = || -> PyResult<String> {
         let modules = py.import("sys")?.getattr("modules")?;
-        let before: Vec<String> = modules.call_method0("copy")?.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>()?;
+        let before: Vec<String> = modules
+            .call_method0("copy")?
+            .try_iter()?
+            .map(|name| name?.extract())
+            .collect::<PyResult<_>>()?;
         let lines = py.import("traceback")?.call_method1(
             "format_exception",
             (error.get_type(), error, error.getattr("__traceback__")?),

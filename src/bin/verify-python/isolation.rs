@@ -7,8 +7,11 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 use verify::protocol::ProcessLimits;
 
 /// The variable by which the dynamic loader was given libpython.
-pub(crate) const PRELOAD_VARIABLE: &str =
-    if cfg!(target_os = "macos") { "DYLD_INSERT_LIBRARIES" } else { "LD_PRELOAD" };
+pub(crate) const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {
+    "DYLD_INSERT_LIBRARIES"
+} else {
+    "LD_PRELOAD"
+};
 
 /// Makes the host a process that terminals and key strokes don't reach and that inherits its sessions' orphans.
 pub(crate) fn become_host() {
@@ -49,7 +52,13 @@ pub(crate) fn limit(limits: &ProcessLimits) {
 fn set_limit(resource: Resource, value: u64) {
     let hard = rustix::process::getrlimit(resource).maximum;
     let current = Some(hard.map_or(value, |hard| hard.min(value)));
-    let _ = rustix::process::setrlimit(resource, Rlimit { current, maximum: hard });
+    let _ = rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current,
+            maximum: hard,
+        },
+    );
 }
 
 /// Puts this process into a network of its own that has loopback and nothing else.
@@ -65,7 +74,10 @@ pub(crate) fn isolate_network() -> io::Result<()> {
     if unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.is_ok() {
         return raise_loopback();
     }
-    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let (user, group) = (
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    );
     // SAFETY: as above.
     unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) }?;
     fs::write("/proc/self/setgroups", "deny")?;
@@ -112,7 +124,14 @@ fn drop_capabilities() -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
     Ok(())
 }
 

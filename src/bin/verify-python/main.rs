@@ -77,7 +77,9 @@ fn main() -> ExitCode {
     let mut entry: Entry = Some((channel, setup));
     let arguments = [python.into_vec(), b"-c".to_vec(), Vec::new()]
         .map(|argument| CString::new(argument).expect("arguments hold no NUL"));
-    let mut argv = arguments.each_ref().map(|argument| argument.as_ptr().cast_mut());
+    let mut argv = arguments
+        .each_ref()
+        .map(|argument| argument.as_ptr().cast_mut());
     let status = unsafe {
         // SAFETY: `entry` outlives the interpreter, which ends with `Py_BytesMain`.
         PySys_AddAuditHook(enter, (&raw mut entry).cast());
@@ -88,7 +90,11 @@ fn main() -> ExitCode {
 }
 
 /// The audit hook: enters the host when CPython is about to run `-c`, and is idle ever after.
-extern "C" fn enter(event: *const c_char, _arguments: *mut ffi::PyObject, data: *mut c_void) -> c_int {
+extern "C" fn enter(
+    event: *const c_char,
+    _arguments: *mut ffi::PyObject,
+    data: *mut c_void,
+) -> c_int {
     // SAFETY: `data` is the `entry` of `main`; hooks run on the main thread until it has been taken.
     let entry = unsafe { &mut *data.cast::<Entry>() };
     if entry.is_none() {
@@ -117,7 +123,10 @@ fn take_channel() -> io::Result<UnixStream> {
     Ok(UnixStream::from(channel))
 }
 
-#[allow(clippy::print_stderr, reason = "the one message of a program that was started wrongly")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the one message of a program that was started wrongly"
+)]
 fn refuse(message: &str) -> ExitCode {
     eprintln!("verify-python: {message}");
     ExitCode::from(2)

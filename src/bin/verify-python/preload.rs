@@ -47,7 +47,11 @@ const REFRESH: &[(&str, &str)] = &[(
 
 /// Imports what is asked for and puts it in store.
 pub(crate) fn preload(py: Python<'_>, names: &[String]) -> PyResult<Preloaded> {
-    let mut preloaded = Preloaded { modules: HashMap::new(), library: library(py)?, finders: finders(py)? };
+    let mut preloaded = Preloaded {
+        modules: HashMap::new(),
+        library: library(py)?,
+        finders: finders(py)?,
+    };
     if names.is_empty() {
         return Ok(preloaded);
     }
@@ -63,8 +67,19 @@ pub(crate) fn preload(py: Python<'_>, names: &[String]) -> PyResult<Preloaded> {
         let name: String = name.extract()?;
         let (module, imports, in_package): (Py<PyAny>, Vec<String>, Option<(String, String)>) =
             entry.extract()?;
-        let refresh = REFRESH.iter().find(|(module, _)| *module == name).map(|(_, code)| *code);
-        preloaded.modules.insert(name, Stored { module, imports, in_package, refresh });
+        let refresh = REFRESH
+            .iter()
+            .find(|(module, _)| *module == name)
+            .map(|(_, code)| *code);
+        preloaded.modules.insert(
+            name,
+            Stored {
+                module,
+                imports,
+                in_package,
+                refresh,
+            },
+        );
     }
     Ok(preloaded)
 }
@@ -91,50 +106,69 @@ fn library(py: Python<'_>) -> PyResult<Vec<String>> {
 }
 
 fn finders(py: Python<'_>) -> PyResult<Vec<usize>> {
-    py.import("sys")?.getattr("meta_path")?.try_iter()?.map(|finder| Ok(finder?.as_ptr() as usize)).collect()
+    py.import("sys")?
+        .getattr("meta_path")?
+        .try_iter()?
+        .map(|finder| Ok(finder?.as_ptr() as usize))
+        .collect()
 }
 
 impl Preloaded {
     /// Puts the hand-over in place, in a forked child.
-    pub(crate) fn install(self, py: Python<'_>, session_file: &Rc<RefCell<Option<String>>>) -> PyResult<()> {
+    pub(crate) fn install(
+        self,
+        py: Python<'_>,
+        session_file: &Rc<RefCell<Option<String>>>,
+    ) -> PyResult<()> {
         let importlib = py.import("_frozen_importlib")?;
         let find_and_load = importlib.getattr("_find_and_load")?.unbind();
         let modules: Py<PyAny> = py.import("sys")?.getattr("modules")?.unbind();
         // Sessions have one interpreter and are left, like it, to the end of the process.
         let shared = Shared(session_file.clone());
-        let hook = PyCFunction::new_closure(py, Some(c"_find_and_load"), None, move |arguments, _| {
-            let py = arguments.py();
-            let shared = &shared;
-            let name: String = arguments.get_item(0)?.extract()?;
-            if let Some(module) = self.hand_over(py, modules.bind(py), &name)? {
-                return Ok::<Py<PyAny>, PyErr>(module);
-            }
-            let module = find_and_load.bind(py).call1(arguments.clone())?;
-            if name == "multiprocessing.spawn" {
-                point_spawn_at_the_session(&module, &shared.0)?;
-            }
-            Ok(module.unbind())
-        })?;
+        let hook =
+            PyCFunction::new_closure(py, Some(c"_find_and_load"), None, move |arguments, _| {
+                let py = arguments.py();
+                let shared = &shared;
+                let name: String = arguments.get_item(0)?.extract()?;
+                if let Some(module) = self.hand_over(py, modules.bind(py), &name)? {
+                    return Ok::<Py<PyAny>, PyErr>(module);
+                }
+                let module = find_and_load.bind(py).call1(arguments.clone())?;
+                if name == "multiprocessing.spawn" {
+                    point_spawn_at_the_session(&module, &shared.0)?;
+                }
+                Ok(module.unbind())
+            })?;
         importlib.setattr("_find_and_load", hook)
     }
 
-    fn hand_over(&self, py: Python<'_>, modules: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Py<PyAny>>> {
+    fn hand_over(
+        &self,
+        py: Python<'_>,
+        modules: &Bound<'_, PyAny>,
+        name: &str,
+    ) -> PyResult<Option<Py<PyAny>>> {
         if !self.modules.contains_key(name) {
             return Ok(None);
         }
         let mut wanted = Vec::new();
         let mut seen = HashSet::new();
-        if !self.collect(modules, name, &mut wanted, &mut seen)? || !self.nothing_interferes(py, &wanted)? {
+        if !self.collect(modules, name, &mut wanted, &mut seen)?
+            || !self.nothing_interferes(py, &wanted)?
+        {
             return Ok(None);
         }
         for name in &wanted {
             let stored = &self.modules[*name];
             modules.set_item(name, &stored.module)?;
             if let Some((package, attribute)) = &stored.in_package {
-                modules.get_item(package)?.setattr(attribute.as_str(), &stored.module)?;
+                modules
+                    .get_item(package)?
+                    .setattr(attribute.as_str(), &stored.module)?;
             }
             if let Some(code) = stored.refresh {
-                let namespace: Bound<'_, PyDict> = stored.module.bind(py).getattr("__dict__")?.cast_into()?;
+                let namespace: Bound<'_, PyDict> =
+                    stored.module.bind(py).getattr("__dict__")?.cast_into()?;
                 let code = CString::new(code).expect("our source holds no NUL");
                 py.run(&code, Some(&namespace), None)?;
             }
@@ -156,6 +190,13 @@ impl Preloaded {
         };
         if !seen.insert(name) {
             return Ok(true);
+        }
+        // A package comes before what is in it, whoever imported it when the module was loaded.
+        if let Some((package, _)) = name.rsplit_once('.') {
+            let stands = self.collect(modules, package, wanted, seen)?;
+            if !stands || !(wanted.contains(&package) || modules.contains(package)?) {
+                return Ok(false);
+            }
         }
         match modules.get_item(name) {
             Ok(present) if !present.is(&stored.module) => return Ok(false),
@@ -180,14 +221,21 @@ impl Preloaded {
             Err(_) => return Ok(false),
         };
         // The usual case is one directory, the session's own, before those of the interpreter.
-        let own: Vec<&String> = path.iter().take_while(|entry| !self.library.contains(entry)).collect();
+        let own: Vec<&String> = path
+            .iter()
+            .take_while(|entry| !self.library.contains(entry))
+            .collect();
         let rest = &path[own.len()..];
         if rest.len() < self.library.len() || rest[..self.library.len()] != self.library[..] {
             return Ok(false);
         }
-        let names: HashSet<&str> =
-            wanted.iter().map(|name| name.split('.').next().unwrap_or(name)).collect();
-        Ok(!own.iter().any(|directory| shadows(Path::new(directory), &names)))
+        let names: HashSet<&str> = wanted
+            .iter()
+            .map(|name| name.split('.').next().unwrap_or(name))
+            .collect();
+        Ok(!own
+            .iter()
+            .any(|directory| shadows(Path::new(directory), &names)))
     }
 }
 

@@ -34,7 +34,13 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
     let network_isolated = setup.isolate_network && isolation::isolate_network().is_ok();
     Python::attach(|py| {
         let prepared = prepare(py, setup).and_then(|(found, preloaded)| {
-            protocol::send(&channel, &HostReady { found, network_isolated })?;
+            protocol::send(
+                &channel,
+                &HostReady {
+                    found,
+                    network_isolated,
+                },
+            )?;
             Ok(preloaded)
         });
         let preloaded = match prepared {
@@ -44,7 +50,12 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
                 return -1;
             }
         };
-        let mut host = Host { channel, received: Vec::new(), descriptors: VecDeque::new(), children: Vec::new() };
+        let mut host = Host {
+            channel,
+            received: Vec::new(),
+            descriptors: VecDeque::new(),
+            children: Vec::new(),
+        };
         match host.run(py) {
             Next::Session(forked) => {
                 // The host's channel and the other sessions' descriptors are none of this child's business.
@@ -123,7 +134,8 @@ impl Host {
             for index in ended {
                 self.reap(index);
             }
-            self.children.retain(|child| !child.reaped || !child.leftovers.is_empty());
+            self.children
+                .retain(|child| !child.reaped || !child.leftovers.is_empty());
             if hung_up {
                 return Next::HungUp;
             }
@@ -132,10 +144,15 @@ impl Host {
 
     /// Waits for a request or the end of a child.
     fn wait(&mut self) -> (bool, Vec<usize>) {
-        let running: Vec<usize> =
-            (0..self.children.len()).filter(|&index| !self.children[index].reaped).collect();
+        let running: Vec<usize> = (0..self.children.len())
+            .filter(|&index| !self.children[index].reaped)
+            .collect();
         let mut polled = vec![PollFd::new(&self.channel, PollFlags::IN)];
-        polled.extend(running.iter().map(|&index| PollFd::new(&self.children[index].ended, PollFlags::IN)));
+        polled.extend(
+            running
+                .iter()
+                .map(|&index| PollFd::new(&self.children[index].ended, PollFlags::IN)),
+        );
         while rustix::event::poll(&mut polled, None) == Err(Errno::INTR) {}
         let ended = running
             .iter()
@@ -150,7 +167,8 @@ impl Host {
     /// Reads what has arrived; false when `verify` is gone.
     fn receive(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FORK_DESCRIPTORS * 4))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FORK_DESCRIPTORS * 4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::net::recvmsg(
             &self.channel,
@@ -179,19 +197,30 @@ impl Host {
 
     /// Forks; `Some` in the child.
     fn fork(&mut self, py: Python<'_>, setup: SessionSetup) -> Option<Forked> {
-        let mut descriptors = self.descriptors.drain(..FORK_DESCRIPTORS.min(self.descriptors.len()));
-        let (Some(control), Some(stdout), Some(stderr), Some(status)) =
-            (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
-        else {
+        let mut descriptors = self
+            .descriptors
+            .drain(..FORK_DESCRIPTORS.min(self.descriptors.len()));
+        let (Some(control), Some(stdout), Some(stderr), Some(status)) = (
+            descriptors.next(),
+            descriptors.next(),
+            descriptors.next(),
+            descriptors.next(),
+        ) else {
             return None;
         };
         drop(descriptors);
         let mut status = File::from(status);
         // Through Python's own `fork`, so that its locks and thread state are right in the child.
-        let pid: PyResult<i32> =
-            py.import("posix").and_then(|posix| posix.call_method0("fork")?.extract());
+        let pid: PyResult<i32> = py
+            .import("posix")
+            .and_then(|posix| posix.call_method0("fork")?.extract());
         match pid.map(Pid::from_raw) {
-            Ok(None) => Some(Forked { setup, control, stdout, stderr }),
+            Ok(None) => Some(Forked {
+                setup,
+                control,
+                stdout,
+                stderr,
+            }),
             Ok(Some(pid)) => {
                 match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
                     Ok(ended) => self.children.push(Child {
@@ -206,14 +235,27 @@ impl Host {
                     Err(error) => {
                         let _ = rustix::process::kill_process(pid, Signal::KILL);
                         let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-                        tell(&mut status, ProcessEnd::NotStarted { errno: error.raw_os_error() });
+                        tell(
+                            &mut status,
+                            ProcessEnd::NotStarted {
+                                errno: error.raw_os_error(),
+                            },
+                        );
                     }
                 }
                 None
             }
             Err(error) => {
-                let errno = error.value(py).getattr("errno").and_then(|errno| errno.extract());
-                tell(&mut status, ProcessEnd::NotStarted { errno: errno.unwrap_or(libc::EAGAIN) });
+                let errno = error
+                    .value(py)
+                    .getattr("errno")
+                    .and_then(|errno| errno.extract());
+                tell(
+                    &mut status,
+                    ProcessEnd::NotStarted {
+                        errno: errno.unwrap_or(libc::EAGAIN),
+                    },
+                );
                 None
             }
         }
@@ -231,7 +273,10 @@ impl Host {
         let leftovers = u32::try_from(child.leftovers.len()).unwrap_or(u32::MAX);
         let end = match status.terminating_signal() {
             Some(signal) => ProcessEnd::Signaled { signal, leftovers },
-            None => ProcessEnd::Exited { status: status.exit_status().unwrap_or(0), leftovers },
+            None => ProcessEnd::Exited {
+                status: status.exit_status().unwrap_or(0),
+                leftovers,
+            },
         };
         if child.condemned {
             self.end_leftovers(index);
@@ -242,12 +287,19 @@ impl Host {
     fn is_known(&self, pid: i32) -> bool {
         self.children.iter().any(|child| {
             !child.reaped && child.pid.as_raw_pid() == pid
-                || child.leftovers.iter().any(|leftover| leftover.as_raw_pid() == pid)
+                || child
+                    .leftovers
+                    .iter()
+                    .any(|leftover| leftover.as_raw_pid() == pid)
         })
     }
 
     fn kill(&mut self, session: u64) {
-        let Some(index) = self.children.iter().position(|child| child.session == session) else {
+        let Some(index) = self
+            .children
+            .iter()
+            .position(|child| child.session == session)
+        else {
             return;
         };
         let child = &mut self.children[index];

@@ -103,7 +103,10 @@ fn out_of_reach(control: OwnedFd, open_files: Option<u64>) -> rustix::io::Result
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let raised = rustix::process::setrlimit(
         rustix::process::Resource::Nofile,
-        rustix::process::Rlimit { current: hard, maximum: hard },
+        rustix::process::Rlimit {
+            current: hard,
+            maximum: hard,
+        },
     );
     let beyond = if raised.is_ok() { limit } else { limit - 1 };
     rustix::io::fcntl_dupfd_cloexec(control.as_fd(), beyond).or(Ok(control))
@@ -131,7 +134,12 @@ fn prepare(py: Python<'_>, scratch: &Path, environment: &[(String, String)]) -> 
 }
 
 /// Replaces this process by a shell; returns only if that fails.
-fn become_shell(control: &UnixStream, program: &Path, script: &str, environment: &[(String, String)]) -> c_int {
+fn become_shell(
+    control: &UnixStream,
+    program: &Path,
+    script: &str,
+    environment: &[(String, String)],
+) -> c_int {
     let arguments = [program.as_os_str().as_bytes(), b"-c", script.as_bytes()]
         .map(|argument| CString::new(argument).unwrap_or_default());
     let variables: Vec<CString> = environment
@@ -139,7 +147,11 @@ fn become_shell(control: &UnixStream, program: &Path, script: &str, environment:
         .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
         .collect();
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let (argv, envp) = (pointers(&arguments), pointers(&variables));
     // SAFETY: both arrays are terminated and outlive the call; descriptor 9 is nobody's in this child.

@@ -6,9 +6,9 @@ use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 
+use pyo3::BoundObject;
 use pyo3::exceptions::{PySystemExit, PyTypeError};
 use pyo3::ffi;
-use pyo3::BoundObject;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use verify::outcome::Exception;
@@ -65,7 +65,10 @@ impl Interpreter {
             main: py.import("__main__")?.dict().unbind(),
             environ: py.import("os")?.getattr("environ")?.unbind(),
             io: py.import("io")?.unbind(),
-            source_loader: py.import("_frozen_importlib_external")?.getattr("SourceFileLoader")?.unbind(),
+            source_loader: py
+                .import("_frozen_importlib_external")?
+                .getattr("SourceFileLoader")?
+                .unbind(),
             sets_cached: py.version_info() < (3, 15),
             sys: sys.unbind(),
             future_flags: 0,
@@ -78,16 +81,22 @@ impl Interpreter {
         let mut values = Vec::new();
         let result = self.prepare(py, unit).and_then(|restore| {
             let result = match &unit.mode {
-                Mode::Module { boundaries, values: wanted } => {
-                    self.run_module(py, unit, boundaries, wanted, &mut values, on_step)
-                }
+                Mode::Module {
+                    boundaries,
+                    values: wanted,
+                } => self.run_module(py, unit, boundaries, wanted, &mut values, on_step),
                 Mode::Interactive { statements } => self.run_statements(py, statements, on_step),
-                Mode::Parse => self.compile(py, &unit.source, &unit.path, "exec", 0).map(drop),
+                Mode::Parse => self
+                    .compile(py, &unit.source, &unit.path, "exec", 0)
+                    .map(drop),
             };
             self.restore(py, restore);
             result
         });
-        Run { error: result.err(), values }
+        Run {
+            error: result.err(),
+            values,
+        }
     }
 
     /// Sends on what Python and C hold back, as the end of a process does.
@@ -110,7 +119,11 @@ impl Interpreter {
     }
 
     /// Sets up what the unit sees of itself; returns what to put back after it.
-    fn prepare(&mut self, py: Python<'_>, unit: &Unit) -> PyResult<Vec<(String, Option<Py<PyAny>>)>> {
+    fn prepare(
+        &mut self,
+        py: Python<'_>,
+        unit: &Unit,
+    ) -> PyResult<Vec<(String, Option<Py<PyAny>>)>> {
         let sys = self.sys.bind(py);
         let main = self.main.bind(py);
         let path = unit.path.to_string_lossy();
@@ -119,7 +132,10 @@ impl Interpreter {
             if self.sets_cached {
                 main.set_item("__cached__", py.None())?;
             }
-            let loader = self.source_loader.bind(py).call1(("__main__", path.as_ref()))?;
+            let loader = self
+                .source_loader
+                .bind(py)
+                .call1(("__main__", path.as_ref()))?;
             main.set_item("__loader__", loader)?;
         }
         sys.setattr("argv", PyList::new(py, &unit.argv)?)?;
@@ -128,8 +144,10 @@ impl Interpreter {
             original.append(argument)?;
         }
         sys.setattr("orig_argv", original)?;
-        *self.session_file.borrow_mut() =
-            unit.session_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+        *self.session_file.borrow_mut() = unit
+            .session_file
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned());
         self.open_stdin(py, unit.stdin.as_deref())?;
         let environ = self.environ.bind(py);
         let mut restore = Vec::new();
@@ -164,7 +182,10 @@ impl Interpreter {
         buffer.getattr("raw")?.setattr("name", "<stdin>")?;
         let options = PyDict::new(py);
         options.set_item("encoding", "utf-8")?;
-        options.set_item("errors", self.sys.bind(py).getattr("__stdin__")?.getattr("errors")?)?;
+        options.set_item(
+            "errors",
+            self.sys.bind(py).getattr("__stdin__")?.getattr("errors")?,
+        )?;
         options.set_item("newline", "\n")?;
         let stdin = io.call_method("TextIOWrapper", (buffer,), Some(&options))?;
         stdin.setattr("mode", "r")?;
@@ -189,7 +210,8 @@ impl Interpreter {
         let tree = self.compile(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
         // A mistake that only the later stages of the compiler find must stop the file before it starts.
         self.compile(py, &unit.source, &unit.path, "exec", 0)?;
-        let body: Vec<Bound<'_, PyAny>> = tree.getattr("body")?.try_iter()?.collect::<PyResult<_>>()?;
+        let body: Vec<Bound<'_, PyAny>> =
+            tree.getattr("body")?.try_iter()?.collect::<PyResult<_>>()?;
         let mut flags = 0;
         let mut pending = Vec::new();
         let mut boundaries = boundaries.iter().peekable();
@@ -197,7 +219,10 @@ impl Interpreter {
             let line: usize = statement.getattr("lineno")?.extract()?;
             while boundaries.next_if(|&&boundary| boundary < line).is_some() {
                 self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
-                let report = StepReport { exception: None, values: std::mem::take(values) };
+                let report = StepReport {
+                    exception: None,
+                    values: std::mem::take(values),
+                };
                 if !on_step(py, self, report) {
                     return Ok(());
                 }
@@ -216,7 +241,14 @@ impl Interpreter {
         }
         self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
         for _ in boundaries {
-            if !on_step(py, self, StepReport { exception: None, values: std::mem::take(values) }) {
+            if !on_step(
+                py,
+                self,
+                StepReport {
+                    exception: None,
+                    values: std::mem::take(values),
+                },
+            ) {
                 break;
             }
         }
@@ -250,9 +282,19 @@ impl Interpreter {
             let result = self.run_statement(py, statement);
             let exception = result.err().map(|error| {
                 let error = error.into_value(py).into_bound(py).into_any();
-                Exception { traceback: format_traceback(&error), ..describe(&error) }
+                Exception {
+                    traceback: format_traceback(&error),
+                    ..describe(&error)
+                }
             });
-            if !on_step(py, self, StepReport { exception, values: Vec::new() }) {
+            if !on_step(
+                py,
+                self,
+                StepReport {
+                    exception,
+                    values: Vec::new(),
+                },
+            ) {
                 break;
             }
         }
@@ -266,7 +308,8 @@ impl Interpreter {
         self.future_flags |= code_flags & FUTURE_FLAGS;
         let result = self.evaluate(py, &code)?;
         if code_flags & CO_COROUTINE != 0 {
-            self.event_loop(py)?.call_method1("run_until_complete", (result,))?;
+            self.event_loop(py)?
+                .call_method1("run_until_complete", (result,))?;
         }
         Ok(())
     }
@@ -291,12 +334,26 @@ impl Interpreter {
         mode: &str,
         flags: c_int,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let source = source.into_pyobject(py).map_err(Into::into)?.into_any().into_bound();
+        let source = source
+            .into_pyobject(py)
+            .map_err(Into::into)?
+            .into_any()
+            .into_bound();
         let dont_inherit = true;
-        self.compile.bind(py).call1((source, path.to_string_lossy().as_ref(), mode, flags, dont_inherit))
+        self.compile.bind(py).call1((
+            source,
+            path.to_string_lossy().as_ref(),
+            mode,
+            flags,
+            dont_inherit,
+        ))
     }
 
-    fn evaluate<'py>(&self, py: Python<'py>, code: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn evaluate<'py>(
+        &self,
+        py: Python<'py>,
+        code: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let main = self.main.as_ptr();
         // SAFETY: both are live objects of the right kind. Called from C with no frame below, which is
         // what makes the example's module frame the outermost one.
@@ -311,16 +368,24 @@ impl Run {
     /// The completion record of this run.
     pub(crate) fn into_report(self, py: Python<'_>, unit: &Unit) -> UnitEnd {
         let Some(error) = self.error else {
-            return UnitEnd::Completed { values: self.values };
+            return UnitEnd::Completed {
+                values: self.values,
+            };
         };
         if error.is_instance_of::<PySystemExit>(py) {
-            return UnitEnd::Exited { status: exit_status(py, &error) };
+            return UnitEnd::Exited {
+                status: exit_status(py, &error),
+            };
         }
         call_own_hook(py, &error);
         // Unlike a mere look at the value, this puts its traceback into it.
         let value = error.into_value(py).into_bound(py).into_any();
         let mut exception = describe(&value);
-        if !unit.raises.as_deref().is_some_and(|name| exception.is_a(name)) {
+        if !unit
+            .raises
+            .as_deref()
+            .is_some_and(|name| exception.is_a(name))
+        {
             exception.traceback = format_traceback(&value);
         }
         UnitEnd::Raised(exception)
