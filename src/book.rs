@@ -28,6 +28,8 @@ const PASSED_OVER: &[&str] = &[
 pub struct Page {
     /// As a person would type it: relative to the current directory where that is shorter.
     pub name: String,
+    /// Relative to the project's root: the same wherever the command was typed.
+    pub key: String,
     pub file: PathBuf,
     /// Where its recording is, whether it exists or not; `None` for pages that have none.
     pub recording: Option<PathBuf>,
@@ -225,6 +227,7 @@ fn read_page(
     let page = Page {
         recording: recording_path(config, &file),
         chapter: chapter(config, &file),
+        key: display_name(&file, &config.root),
         name: name.clone(),
         file,
         examples: found.examples,
@@ -285,7 +288,7 @@ pub struct Selection {
     pub keyword: Option<Keyword>,
     /// Absolute paths of pages; `None` does not restrict.
     pub pages: Option<Vec<PathBuf>>,
-    /// (page, id) of single examples; `None` does not restrict.
+    /// (key of the page, id) of single examples; `None` does not restrict.
     pub failed: Option<Vec<(String, String)>>,
 }
 
@@ -326,7 +329,7 @@ impl Selection {
             && self.failed.as_ref().is_none_or(|failed| {
                 failed
                     .iter()
-                    .any(|(name, id)| *name == page.name && *id == example.id)
+                    .any(|(key, id)| *key == page.key && *id == example.id)
             })
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +21,7 @@ use crate::outcome::Ending;
 use crate::record::{self, Draft, Proof, Reason};
 use crate::recording::{self, Recording};
 use crate::report::github::Github;
-use crate::report::human::{Human, Verbosity};
+use crate::report::human::{Human, Verbosity, count};
 use crate::report::json::Json;
 use crate::report::junit::Junit;
 use crate::report::{Event, Finished, Reporter, Summary};
@@ -81,14 +81,18 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             "`CI` is set, where recording would hide what a check is for; pass `--in-ci` to record all the same"
         );
     }
-    let project = Project::load(&arguments.selection)?;
+    let mut project = Project::load(&arguments.selection)?;
+    let (_lock, waited) = project.lock_recording()?;
+    if waited {
+        // What the other one has written is news to us.
+        project = Project::load(&arguments.selection)?;
+    }
     let mut sinks = Sinks::new(&arguments.report, false)?;
     if !project.problems.is_empty() {
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let _lock = project.lock_recording()?;
     let plans = project.plans(&arguments.run)?;
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
@@ -140,9 +144,10 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     }
     writeln!(
         out,
-        "recorded {changed} examples: {} recordings and {} pages written, {} refused, {failed} failed",
-        written.recordings,
-        written.pages,
+        "recorded {}: {} and {} written, {} refused, {failed} failed",
+        count(changed, "example"),
+        count(written.recordings, "recording"),
+        count(written.pages, "page"),
         refused.len()
     )?;
     Ok(
@@ -158,7 +163,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
 pub fn list(arguments: &cli::List) -> Result<Status> {
     let project = Project::load(&arguments.selection)?;
     let mut out = io::stdout().lock();
-    let mut count = 0;
+    let mut listed_any = false;
     for page in &project.book.pages {
         let mut entries: Vec<(usize, serde_json::Value)> = Vec::new();
         for example in &page.examples {
@@ -171,7 +176,8 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
             for other in &page.others {
                 let becomes = match other.output_of {
                     Some(line) => format!("output of line {line}"),
-                    None => "not Python".to_owned(),
+                    None if other.language.is_empty() => "not Python".to_owned(),
+                    None => format!("not Python: {}", other.language),
                 };
                 entries.push((
                     other.line,
@@ -182,7 +188,7 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
             }
         }
         entries.sort_by_key(|(line, _)| *line);
-        count += entries.len();
+        listed_any |= !entries.is_empty();
         for (line, entry) in entries {
             if arguments.format == cli::ListFormat::Json {
                 writeln!(out, "{entry}")?;
@@ -203,10 +209,10 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
     if !project.problems.is_empty() {
         return Ok(Status::Problems);
     }
-    Ok(if count == 0 {
-        Status::NothingToRun
-    } else {
+    Ok(if listed_any {
         Status::Good
+    } else {
+        nothing_to_run(&project)
     })
 }
 
@@ -372,8 +378,7 @@ impl Project {
     fn plans(&self, run: &cli::Run) -> Result<Vec<SessionPlan>> {
         let mut plans = check::plan(&self.book, &self.config, &self.selection);
         if let Some((part, of)) = run.shard {
-            let last_run = LastRun::read(&self.config.cache_directory());
-            plans = check::shard(&self.book, plans, &last_run, part, of);
+            plans = check::shard(plans, part, of);
         }
         Ok(plans)
     }
@@ -588,8 +593,9 @@ impl Project {
         orphans
     }
 
-    /// Two recorders at once would each write what the other has not seen.
-    fn lock_recording(&self) -> Result<fs::File> {
+    /// Two recorders at once would each write what the other has not seen. Says as well whether it had to
+    /// wait for another one.
+    fn lock_recording(&self) -> Result<(fs::File, bool)> {
         let directory = self.config.cache_directory();
         fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make `{}`", directory.display()))?;
@@ -599,18 +605,29 @@ impl Project {
         }
         let file = fs::File::create(directory.join("record.lock"))
             .with_context(|| format!("cannot write in `{}`", directory.display()))?;
-        if file.try_lock().is_err() {
-            writeln!(
-                io::stderr(),
-                "waiting for another `verify record` to finish"
-            )?;
-            file.lock()?;
-            // What it has written is news to us.
-            bail!(
-                "another `verify record` has just finished here; run this one again to start from its results"
-            );
+        let mut waited = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok((file, waited)),
+                Err(fs::TryLockError::WouldBlock) if schedule::interrupted() => {
+                    bail!(schedule::Interrupted)
+                }
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot lock `{}`", directory.display()));
+                }
+            }
+            if !waited {
+                writeln!(
+                    io::stderr(),
+                    "waiting for another `verify record` to finish"
+                )?;
+            }
+            waited = true;
+            // Blocking would keep Ctrl-C waiting as well.
+            std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(file)
     }
 }
 
@@ -763,9 +780,15 @@ fn nothing_to_run(project: &Project) -> Status {
             project.config.root.display()
         )
     } else if examples == 0 {
-        format!("{} pages hold no Python example", project.book.pages.len())
+        let pages = count(project.book.pages.len(), "page");
+        format!("{pages} without a Python example")
+    } else if project.selection.failed.as_ref().is_some_and(Vec::is_empty) {
+        "no example failed in the last run".to_owned()
     } else {
-        format!("none of {examples} examples is selected; `verify list` shows them")
+        format!(
+            "none of {} is selected; `verify list` shows them",
+            count(examples, "example")
+        )
     };
     let _ = writeln!(anstream::stderr(), "error: nothing to run: {message}");
     Status::NothingToRun

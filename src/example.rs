@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use crate::attributes::{Attributes, Place};
 use crate::markdown::{self, Block, Comment, Document};
-use crate::{console, doctest};
+use crate::console;
+use crate::doctest;
 
 /// Our name, as it stands before the words of a comment directive.
 const DIRECTIVE: &str = "verify:";

@@ -10,6 +10,7 @@ use verify::schedule::Interrupted;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let records = matches!(cli.command, Some(Command::Record(_)));
     let status = match cli.command {
         None => commands::check(&cli.check),
         Some(Command::Record(arguments)) => commands::record(&arguments),
@@ -25,7 +26,12 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => {
-            let _ = writeln!(anstream::stderr(), "interrupted: nothing was recorded");
+            let what = if records {
+                ": nothing was recorded"
+            } else {
+                ""
+            };
+            let _ = writeln!(anstream::stderr(), "interrupted{what}");
             ExitCode::from(130)
         }
         Err(error) => {

@@ -16,7 +16,7 @@ const FILE_NAME: &str = "last-run.json";
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LastRun {
-    /// By page, then by id of the example: seconds.
+    /// By page, below the project's root, then by id of the example: seconds.
     durations: BTreeMap<String, BTreeMap<String, f64>>,
     /// Page and id.
     failed: BTreeSet<(String, String)>,
@@ -59,9 +59,9 @@ impl LastRun {
     /// Takes in what a run found. Examples that it did not run keep what is known of them.
     pub fn update(&mut self, pages: &[PageResult<'_>]) {
         for page in pages {
-            let durations = self.durations.entry(page.page.name.clone()).or_default();
+            let durations = self.durations.entry(page.page.key.clone()).or_default();
             for result in &page.examples {
-                let key = (page.page.name.clone(), result.example.id.clone());
+                let key = (page.page.key.clone(), result.example.id.clone());
                 if result.verdict.is_failure() {
                     self.failed.insert(key);
                 } else {

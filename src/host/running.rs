@@ -174,7 +174,8 @@ impl<'a> Running<'a> {
     /// Follows a shell through its script: one step per command.
     pub fn run_shell(&mut self, limits: Limits) -> UnitOutcome {
         let started = Instant::now();
-        let deadline = started + limits.timeout;
+        // Each command has the whole time: a block of five is not slower than five blocks of one.
+        let mut deadline = started + limits.timeout;
         let mut steps = Vec::new();
         let mut step_start = 0;
         let ending = loop {
@@ -191,6 +192,7 @@ impl<'a> Running<'a> {
                         ..StepOutcome::default()
                     });
                     step_start = self.stdout.bytes.len();
+                    deadline = Instant::now() + limits.timeout;
                     let _ = io::Write::write_all(&mut self.control, b"\n");
                 }
                 Wake::Ended(end) => {

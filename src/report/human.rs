@@ -116,6 +116,9 @@ impl Human {
                 self.failure(result, version, out)?;
             }
         }
+        if summary.blocked > 0 {
+            writeln!(out)?;
+        }
         Ok(())
     }
 
@@ -173,7 +176,8 @@ fn why(verdict: &Verdict) -> String {
     }
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// A number with its noun.
+pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -204,8 +208,17 @@ fn failure(
     several: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    if let Verdict::Blocked { by } = &result.verdict {
+        return writeln!(
+            out,
+            "{BAD}blocked{BAD:#}: {}:{} ({}), because `{by}` failed before it in its session",
+            result.page.name,
+            result.line(),
+            result.example.id,
+        );
+    }
     let headline = headline(&result.verdict);
-    writeln!(out, "\n{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
+    writeln!(out, "{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
     writeln!(
         out,
         "  {PLACE}-->{PLACE:#} {}:{} {QUIET}({}, Python {version}){QUIET:#}",
@@ -213,9 +226,6 @@ fn failure(
         result.line(),
         result.example.id,
     )?;
-    if let Verdict::Blocked { .. } = result.verdict {
-        return Ok(());
-    }
     source(result, out)?;
     match &result.verdict {
         Verdict::Failed(Failure::Differs(differences)) => {
@@ -231,12 +241,17 @@ fn failure(
         Verdict::Failed(Failure::PageOutdated { shown, recorded }) => {
             let shown = shown.clone().unwrap_or_default();
             let recorded = recorded.clone().unwrap_or_default();
-            writeln!(out, "{STRONG}the recording{STRONG:#} (-) and the page (+):")?;
+            writeln!(
+                out,
+                "  {STRONG}the recording{STRONG:#} (-) and the page (+):"
+            )?;
             diff(&recorded, &shown, out)?;
         }
         _ => {}
     }
-    if let Some(traceback) = &result.traceback {
+    // The diff of a step shows its exception already.
+    let is_step = matches!(result.verdict, Verdict::Failed(Failure::Steps(_)));
+    if let Some(traceback) = result.traceback.as_ref().filter(|_| !is_step) {
         for line in traceback.lines() {
             writeln!(out, "  {}", visible(line))?;
         }
@@ -255,7 +270,8 @@ fn failure(
     };
     let again = format!(
         "verify {} --example {}{python}",
-        result.page.name, result.example.id
+        typed(&result.page.name),
+        typed(&result.example.id)
     );
     let mend = match &result.verdict {
         Verdict::Unrecorded | Verdict::Failed(Failure::PageOutdated { .. }) => {
@@ -268,6 +284,16 @@ fn failure(
         writeln!(out, "  {QUIET}record:{QUIET:#} {mend}")?;
     }
     writeln!(out)
+}
+
+/// A word as it has to be typed in a shell.
+fn typed(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// Where the difference does not show what was printed, the streams are shown as they are.
@@ -391,13 +417,14 @@ fn aspect(aspect: &Aspect) -> String {
 
 fn source(result: &ExampleResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let lines: Vec<&str> = result.example.source.lines().collect();
-    let width = lines.len().min(MOST_LINES).to_string().len().max(2);
+    let first = result.example.block.code_line;
+    let width = (first + lines.len().min(MOST_LINES)).to_string().len();
     writeln!(out, "  {PLACE}{:width$} |{PLACE:#}", "")?;
     for (index, line) in lines.iter().take(MOST_LINES).enumerate() {
         writeln!(
             out,
             "  {PLACE}{:width$} |{PLACE:#} {}",
-            index + 1,
+            first + index,
             visible(line)
         )?;
     }
@@ -415,7 +442,7 @@ fn source(result: &ExampleResult<'_>, out: &mut dyn Write) -> io::Result<()> {
 fn difference(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "{STRONG}{}{STRONG:#}, expected (-) and actual (+):",
+        "  {STRONG}{}{STRONG:#}, expected (-) and actual (+):",
         aspect(&difference.aspect)
     )?;
     diff(&difference.expected, &difference.actual, out)
@@ -431,7 +458,7 @@ fn step(result: &ExampleResult<'_>, step: &StepFailure, out: &mut dyn Write) -> 
     };
     writeln!(
         out,
-        "{STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):",
+        "  {STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):",
         result.page.name
     )?;
     diff(&step.expected, &step.actual, out)
@@ -445,7 +472,7 @@ fn diff(expected: &str, actual: &str, out: &mut dyn Write) -> io::Result<()> {
             DiffKind::Added => ('+', AnsiColor::Green.on_default()),
             DiffKind::Gap => ('…', QUIET),
         };
-        write!(out, "  {style}{mark} ")?;
+        write!(out, "    {style}{mark} ")?;
         for (emphasised, text) in &line.segments {
             if *emphasised {
                 let strong = style.underline();
@@ -470,14 +497,14 @@ fn streams(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
         }
         let text = compare::lossy(bytes);
         let lines: Vec<&str> = text.lines().collect();
-        writeln!(out, "{STRONG}{name}{STRONG:#}:")?;
+        writeln!(out, "  {STRONG}{name}{STRONG:#}:")?;
         // What was printed last is nearest to what went wrong.
         let from = lines.len().saturating_sub(MOST_LINES);
         if from > 0 {
-            writeln!(out, "  {QUIET}… {from} lines before{QUIET:#}")?;
+            writeln!(out, "    {QUIET}… {from} lines before{QUIET:#}")?;
         }
         for line in &lines[from..] {
-            writeln!(out, "  {}", visible(line))?;
+            writeln!(out, "    {}", visible(line))?;
         }
     }
     Ok(())

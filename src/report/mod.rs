@@ -147,10 +147,25 @@ impl ExampleResult<'_> {
             Verdict::Failed(Failure::Steps(steps)) => steps.first().map(|step| step.line),
             _ => None,
         };
-        match of_step {
-            Some(line) => self.example.block.code_line + line - 1,
-            None => self.example.block.code_line,
+        if let Some(line) = of_step {
+            return self.example.block.code_line + line - 1;
         }
+        self.own_frame().unwrap_or(self.example.block.code_line)
+    }
+
+    /// Line of the innermost frame of the traceback that is in this example.
+    fn own_frame(&self) -> Option<usize> {
+        let traceback = self.traceback.as_ref()?;
+        let frame = format!("File \"{}\", line ", self.page.name);
+        let block = &self.example.block;
+        let own = block.code_line..block.code_line + block.code_lines.len();
+        traceback
+            .rsplit(&frame)
+            .filter_map(|rest| {
+                let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+                rest[..digits].parse().ok()
+            })
+            .find(|line| own.contains(line))
     }
 }
 

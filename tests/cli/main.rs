@@ -1,0 +1,23 @@
+//! The program as a person meets it: each test makes a small project, runs the built `verify` in it, and
+//! asserts its exit status and everything that it prints, to the character.
+//!
+//! `SNAPSHOTS=overwrite cargo test --test cli` writes what the program says now into the tests; read the
+//! diff before you believe it. What differs between machines is taken out in `project.rs` alone.
+//!
+//! | module | asks |
+//! |---|---|
+//! | `finding` | which blocks of a page are examples |
+//! | `selecting` | which of them a command is about |
+//! | `verdicts` | what is said of an example, and why |
+//! | `inline` | expectations that stand in the page itself |
+//! | `consoles` | commands of a shell |
+//! | `recording` | what `record` writes, keeps and refuses |
+//! | `output_in_pages` | blocks of output that `record` keeps in the pages |
+//! | `safety` | nothing is lost: crashes, full disks, two at once, Ctrl-C |
+//! | `mistakes` | what people get wrong in pages, recordings and configuration |
+//! | `interpreters` | missing, unsuitable and broken Pythons |
+//! | `commands` | subcommands, reports for people, exit statuses |
+//! | `cases` | the whole small books of `tests/cases/` |
+
+mod finding;
+mod project;
