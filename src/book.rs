@@ -2,6 +2,7 @@
 //!
 //! All reading of pages happens here.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -84,8 +85,31 @@ impl Book {
                 Err(problem) => problems.push(problem),
             }
         }
+        problems.extend(shared_recordings(&pages));
         Ok(Book { pages, problems })
     }
+}
+
+/// `a.md` and `a.markdown` would write over each other's recording.
+fn shared_recordings(pages: &[Page]) -> Vec<Problem> {
+    let mut first: HashMap<&Path, &Page> = HashMap::new();
+    let mut problems = Vec::new();
+    for page in pages {
+        let Some(recording) = &page.recording else {
+            continue;
+        };
+        if let Some(other) = first.insert(recording, page) {
+            problems.push(Problem {
+                page: page.name.clone(),
+                line: None,
+                message: format!(
+                    "`{}` has the same name, and so the same recording: rename one of them or name it in `exclude`",
+                    other.name
+                ),
+            });
+        }
+    }
+    problems
 }
 
 /// A path as a person would type it.

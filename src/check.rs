@@ -131,7 +131,7 @@ pub fn run<'a>(
             .map(|plan| plan.page)
             .collect::<HashSet<_>>()
             .len(),
-        examples: plans.iter().map(|plan| plan.selected.len()).sum(),
+        examples: plans.iter().map(|plan| judged(book, plan)).sum(),
         network_isolated: host.ready.network_isolated,
     }))?;
     let mut pages = Pages::new(run, plans);
@@ -252,6 +252,15 @@ impl<'a> Pages<'a> {
         self.results.stopped_early = self.missing > 0;
         Ok(self.results)
     }
+}
+
+/// How many selected examples of a session get a verdict, which files for other examples don't.
+fn judged(book: &Book, plan: &SessionPlan) -> usize {
+    let examples = &book.pages[plan.page].examples;
+    plan.selected
+        .iter()
+        .filter(|&&at| !matches!(examples[at].kind, Kind::File(_)))
+        .count()
 }
 
 /// How long a session will take: as in the last run, else guessed from its size.

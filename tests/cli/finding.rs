@@ -551,7 +551,7 @@ page.md:12  page/3  runs
     project.verify("-v").is(str![[r#"
 exit status 0
 --- stdout
-Python [VERSION] ([PYTHON], by `PATH`): 3 examples on 1 page
+Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
 ✓ page.md  1 verified
   verified     page.md:12 page/3
 1 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]

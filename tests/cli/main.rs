@@ -20,4 +20,5 @@
 //! | `cases` | the whole small books of `tests/cases/` |
 
 mod finding;
+mod verdicts;
 mod project;
