@@ -202,7 +202,7 @@ impl Attributes {
             "skip" => self.skip = Some(value.to_owned()),
             "norun" => self.norun = Some(value.to_owned()),
             "test" if value == "skip" || value == "false" => {
-                self.skip = Some(format!("marked `test={value}`"))
+                self.skip = Some(format!("marked `test={value}`"));
             }
             "session" => self.session = Some(identifier(name, value)?),
             "timeout" => self.timeout = Some(duration(value)?),

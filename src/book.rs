@@ -77,7 +77,7 @@ impl Book {
         let mut pages = Vec::new();
         for file in files {
             let name = display_name(&file, &here);
-            match read_page(config, file, name) {
+            match read_page(config, file, &name) {
                 Ok((page, page_problems)) => {
                     pages.push(page);
                     problems.extend(page_problems);
@@ -216,13 +216,9 @@ fn is_passed_over(config: &Config, path: &Path) -> bool {
         })
 }
 
-fn read_page(
-    config: &Config,
-    file: PathBuf,
-    name: String,
-) -> Result<(Page, Vec<Problem>), Problem> {
+fn read_page(config: &Config, file: PathBuf, name: &str) -> Result<(Page, Vec<Problem>), Problem> {
     let problem = |message: String| Problem {
-        page: name.clone(),
+        page: name.to_owned(),
         line: None,
         message,
     };
@@ -243,7 +239,7 @@ fn read_page(
     let problems = problems
         .into_iter()
         .map(|found| Problem {
-            page: name.clone(),
+            page: name.to_owned(),
             line: Some(found.line),
             message: found.message,
         })
@@ -252,7 +248,7 @@ fn read_page(
         recording: recording_path(config, &file),
         chapter: chapter(config, &file),
         key: display_name(&file, &config.root),
-        name: name.clone(),
+        name: name.to_owned(),
         file,
         examples: found.examples,
         others: found.others,
@@ -371,14 +367,16 @@ fn is_in_section(page: &Page, example: &Example, wanted: &str) -> bool {
 
 /// `id`, `page.md::id`, or `page.md:12` for the example on that line.
 fn is_named(page: &Page, example: &Example, wanted: &str) -> bool {
+    let is_page =
+        |name: &str| Path::new(&page.name).ends_with(name.strip_prefix("./").unwrap_or(name));
     if let Some((name, id)) = wanted.split_once("::") {
-        return page.name.ends_with(name) && example.id == id;
+        return is_page(name) && example.id == id;
     }
     if let Some((name, line)) = wanted.rsplit_once(':')
         && let Ok(line) = line.parse::<usize>()
     {
         let lines = example.block.line..=example.block.code_line + example.block.code_lines.len();
-        return page.name.ends_with(name) && lines.contains(&line);
+        return is_page(name) && lines.contains(&line);
     }
     example.id == wanted
 }

@@ -20,7 +20,7 @@ use crate::interpreter::{self, Interpreter, Request};
 use crate::outcome::Ending;
 use crate::record::{self, Draft, Proof, Reason};
 use crate::recording::{self, Recording};
-use crate::report::github::Github;
+use crate::report::github::{Github, Inert};
 use crate::report::human::{Human, Verbosity, count};
 use crate::report::json::Json;
 use crate::report::junit::Junit;
@@ -50,9 +50,9 @@ pub fn check(arguments: &cli::Check) -> Result<Status> {
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let plans = project.plans(&arguments.run)?;
+    let plans = project.plans(&arguments.run);
     if plans.is_empty() {
-        return Ok(nothing_to_run(&project));
+        return Ok(nothing_to_check(&project, &arguments.run));
     }
     let settings = settings(&arguments.run, 0);
     let mut total = Summary::default();
@@ -93,7 +93,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let plans = project.plans(&arguments.run)?;
+    let plans = project.plans(&arguments.run);
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
     }
@@ -118,7 +118,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     if schedule::interrupted() {
         bail!(schedule::Interrupted);
     }
-    let mut out = anstream::AutoStream::new(io::stdout(), arguments.report.color.choice());
+    let mut out = stdout(arguments.report.color);
     let refused = std::mem::take(&mut draft.refused);
     for refusal in &refused {
         refuse(refusal, &mut out)?;
@@ -168,7 +168,8 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
         let mut entries: Vec<(usize, serde_json::Value)> = Vec::new();
         for example in &page.examples {
             if project.selection.contains(page, example) {
-                entries.push((example.block.line, listed(page, example)));
+                let entry = listed(page, example, project.config.console);
+                entries.push((example.block.line, entry));
             }
         }
         // The blocks that are no examples belong to no section or id; they are shown with whole pages.
@@ -229,12 +230,12 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
     } else {
         project.selection.examples = vec![arguments.target.clone()];
     }
-    let mut out = anstream::AutoStream::new(io::stdout(), arguments.color.choice());
+    let mut out = stdout(arguments.color);
     if !project.problems.is_empty() {
         Human::default().event(&Event::Problems(&project.problems), &mut out)?;
         return Ok(Status::Problems);
     }
-    let plans = project.plans(&arguments.run)?;
+    let plans = project.plans(&arguments.run);
     if plans.is_empty() {
         return Ok(nothing_to_run(&project));
     }
@@ -327,14 +328,22 @@ impl Project {
     }
 
     fn load(arguments: &cli::Selection) -> Result<Project> {
+        let missing: Vec<String> = arguments
+            .paths
+            .iter()
+            .filter(|path| !path.exists())
+            .map(|path| format!("`{}`", path.display()))
+            .collect();
+        match missing.as_slice() {
+            [] => {}
+            [one] => bail!("{one} does not exist"),
+            several => bail!("{} do not exist", several.join(", ")),
+        }
         let start = arguments
             .paths
             .first()
             .cloned()
             .unwrap_or_else(|| PathBuf::from("."));
-        if !start.exists() {
-            bail!("`{}` does not exist", start.display());
-        }
         let config = Config::find(&start)?;
         let book = Book::read(&config, &arguments.paths)?;
         let keyword = arguments
@@ -375,12 +384,12 @@ impl Project {
         })
     }
 
-    fn plans(&self, run: &cli::Run) -> Result<Vec<SessionPlan>> {
-        let mut plans = check::plan(&self.book, &self.config, &self.selection);
-        if let Some((part, of)) = run.shard {
-            plans = check::shard(plans, part, of);
+    fn plans(&self, run: &cli::Run) -> Vec<SessionPlan> {
+        let plans = check::plan(&self.book, &self.config, &self.selection);
+        match run.shard {
+            Some((part, of)) => check::shard(plans, part, of),
+            None => plans,
         }
-        Ok(plans)
     }
 
     fn is_whole(&self) -> bool {
@@ -552,15 +561,13 @@ impl Project {
                 .collect()
         };
         let is_base = self.is_base(interpreter);
-        draft.take(
-            &self.book,
-            &self.config,
+        let recorder = record::Recorder {
+            book: &self.book,
+            config: &self.config,
             interpreter,
             is_base,
-            plans,
-            &results,
-            &mut prove,
-        )?;
+        };
+        draft.take(&recorder, plans, &results, &mut prove)?;
         Ok(hopeless)
     }
 
@@ -635,7 +642,7 @@ impl Project {
 struct Sinks {
     reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)>,
     human: Human,
-    color: anstream::ColorChoice,
+    color: cli::Color,
     bar: Option<ProgressBar>,
     wants_bar: bool,
 }
@@ -648,16 +655,17 @@ impl Sinks {
             _ => Verbosity::Normal,
         };
         let human = || Human { verbosity, several };
-        let choice = report.color.choice();
         let chosen: Box<dyn Reporter> = match report.format {
             cli::Format::Human => Box::new(human()),
             cli::Format::Json => Box::new(Json),
             cli::Format::Junit => Box::new(Junit::default()),
-            cli::Format::Github => Box::new(Github::new(
-                std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from),
-            )),
+            cli::Format::Github => {
+                let summary = std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from);
+                let mut github = Github::new(summary);
+                github.human = human();
+                Box::new(github)
+            }
         };
-        let stdout = || anstream::AutoStream::new(io::stdout(), choice);
         let mut reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)> = Vec::new();
         match &report.output {
             Some(path) => {
@@ -666,16 +674,22 @@ impl Sinks {
                 let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
                 reporters.push((chosen, Box::new(file)));
                 if report.format != cli::Format::Human {
-                    reporters.push((Box::new(human()), Box::new(stdout())));
+                    reporters.push((Box::new(human()), stdout(report.color)));
                 }
             }
-            None => reporters.push((chosen, Box::new(stdout()))),
+            None if report.format == cli::Format::Human => {
+                reporters.push((chosen, stdout(report.color)));
+            }
+            None => {
+                let out = anstream::AutoStream::new(io::stdout(), report.color.choice());
+                reporters.push((chosen, Box::new(out)));
+            }
         }
         let wants_bar = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         Ok(Sinks {
             reporters,
             human: human(),
-            color: choice,
+            color: report.color,
             bar: None,
             wants_bar,
         })
@@ -726,7 +740,7 @@ impl Sinks {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        let mut out = anstream::AutoStream::new(io::stdout(), self.color);
+        let mut out = stdout(self.color);
         for result in failed {
             self.human
                 .failure(result, &page.interpreter.full_version, &mut out)?;
@@ -743,6 +757,16 @@ impl Sinks {
             out.flush()?;
         }
         Ok(())
+    }
+}
+
+/// Where people read. On GitHub's runners no line of it may be taken for a command to the runner.
+fn stdout(color: cli::Color) -> Box<dyn Write> {
+    let out = anstream::AutoStream::new(io::stdout(), color.choice());
+    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+        Box::new(Inert::new(out))
+    } else {
+        Box::new(out)
     }
 }
 
@@ -764,6 +788,22 @@ fn settings(run: &cli::Run, hash_seed: u32) -> Settings {
         strict: run.strict,
         timeout: run.timeout,
         hash_seed,
+    }
+}
+
+/// Where there are more shards than sessions, the last ones have nothing to do, which is nobody's mistake.
+fn nothing_to_check(project: &Project, run: &cli::Run) -> Status {
+    let sessions = check::plan(&project.book, &project.config, &project.selection).len();
+    match run.shard {
+        Some((part, of)) if sessions > 0 => {
+            let sessions = count(sessions, "session");
+            let _ = writeln!(
+                anstream::stderr(),
+                "nothing to run in shard {part}/{of}: {sessions} in all"
+            );
+            Status::Good
+        }
+        _ => nothing_to_run(project),
     }
 }
 
@@ -864,7 +904,7 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
         .collect())
 }
 
-fn listed(page: &Page, example: &Example) -> serde_json::Value {
+fn listed(page: &Page, example: &Example, runs_consoles: bool) -> serde_json::Value {
     let attributes = &example.attributes;
     let kind = match &example.kind {
         Kind::Module(_) => "module",
@@ -877,9 +917,15 @@ fn listed(page: &Page, example: &Example) -> serde_json::Value {
         (None, Some(reason), _) => format!("not run: {reason}"),
         (None, None, Kind::Module(_)) => "runs".to_owned(),
         (None, None, Kind::Transcript(statements)) => {
-            format!("runs as a transcript of {}", statements.len())
+            let statements = count(statements.len(), "statement");
+            format!("runs as a transcript of {statements}")
         }
-        (None, None, Kind::Console(commands)) => format!("runs {} commands", commands.len()),
+        (None, None, Kind::Console(commands)) if runs_consoles => {
+            format!("runs {}", count(commands.len(), "command"))
+        }
+        (None, None, Kind::Console(_)) => {
+            "not run: console blocks need `console = true` in `verify.toml`".to_owned()
+        }
         (None, None, Kind::File(path)) => format!("is written to {path}"),
     };
     if let Some(name) = &attributes.raises {
@@ -959,11 +1005,11 @@ fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
     let bad = anstyle::AnsiColor::Red.on_default().bold();
     writeln!(
         out,
-        "\n{bad}refused{bad:#}: {}:{} ({})",
+        "{bad}refused{bad:#}: {}:{} ({})",
         refusal.page, refusal.line, refusal.id
     )?;
     match &refusal.reason {
-        Reason::FailedAgain(what) => writeln!(out, "  {what}"),
+        Reason::FailedAgain(what) => writeln!(out, "  {what}\n"),
         Reason::Unstable(diagnosis) => {
             writeln!(
                 out,
@@ -974,7 +1020,7 @@ fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
                 writeln!(out, "  - {}", crate::report::human::visible(first))?;
                 writeln!(out, "  + {}", crate::report::human::visible(second))?;
             }
-            writeln!(out, "  {}", diagnosis.advice)
+            writeln!(out, "  {}\n", diagnosis.advice)
         }
     }
 }

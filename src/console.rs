@@ -51,15 +51,14 @@ pub fn parse(block: &str) -> Vec<Command> {
             continue;
         }
         command.expected_lines.end = number + 1;
-        match line
+        if let Some(status) = line
             .strip_prefix("? ")
             .and_then(|status| status.trim().parse().ok())
         {
-            Some(status) => command.status = status,
-            None => {
-                command.expected.push_str(line);
-                command.expected.push('\n');
-            }
+            command.status = status
+        } else {
+            command.expected.push_str(line);
+            command.expected.push('\n');
         }
     }
     // A blank line before the next command or the end is layout, not output.
@@ -83,10 +82,11 @@ pub fn script(commands: &[Command]) -> String {
     script
 }
 
-/// What stands below a command for this output and status.
+/// What stands below a command for this output and status. Blank lines at the end of an output can't be
+/// told from layout.
 pub fn expected_text(output: &str, status: i32) -> String {
-    let mut text = output.to_owned();
-    if !text.is_empty() && !text.ends_with('\n') {
+    let mut text = output.trim_end_matches(['\r', '\n']).to_owned();
+    if !text.is_empty() {
         text.push('\n');
     }
     if status != 0 {

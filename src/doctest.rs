@@ -169,6 +169,9 @@ pub fn exception_matches(want_message: &str, got_message: &str, flags: Flags) ->
             )
 }
 
+/// How a want for an exception begins; what follows is its type and message.
+pub const RAISED: &str = "Traceback (most recent call last):\n    ...\n";
+
 /// The want that a recorder writes for this result, before it is indented; empty, or ends in a newline.
 ///
 /// Some results no want can express: a tab, a first line that begins with `...`, a line that begins
@@ -179,7 +182,7 @@ pub fn want_for(got: &Got) -> String {
     let text = match got {
         Got::Output(stdout) => terminated(stdout),
         Got::Raised { message, .. } => {
-            want.push_str("Traceback (most recent call last):\n    ...\n");
+            want.push_str(RAISED);
             terminated(without_location(message))
         }
     };

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::attributes::{Attributes, Place};
-use crate::markdown::{self, Block, Comment, Document};
 use crate::console;
 use crate::doctest;
+use crate::markdown::{self, Block, Comment, Document};
 
 /// Our name, as it stands before the words of a comment directive.
 const DIRECTIVE: &str = "verify:";
@@ -140,7 +140,10 @@ impl Finder<'_> {
         let mut messages = Vec::new();
         if self.directives(index, block, &mut attributes, &mut messages) {
             self.other(block, &info.language, above);
-            return above;
+            if let Some(at) = above {
+                self.found.examples[at].output = Some(block.clone());
+            }
+            return None;
         }
         if OUTPUT_LANGUAGES.contains(&info.language.as_str()) {
             let target = above.filter(|&at| self.follows(at, block));
@@ -275,14 +278,13 @@ impl Finder<'_> {
 
     /// Between `<!-- skip: start -->` and `<!-- skip: end -->`.
     fn skipped_region(&self, block: &Block) -> Option<String> {
-        let marks = self
+        let mut marks = self
             .document
             .comments
             .iter()
             .filter(|comment| comment.span.end <= block.span.start);
-        let last = marks
-            .filter(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end"))
-            .next_back()?;
+        let last =
+            marks.rfind(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end"))?;
         (last.text == "skip: start").then(|| "marked `skip: start`".to_owned())
     }
 

@@ -97,7 +97,7 @@ pub fn parse(page: &str) -> Document {
                 if let Open::Block { info, code, pieces } = std::mem::take(&mut open) {
                     document
                         .blocks
-                        .push(block(page, &lines, info, code, &pieces, range));
+                        .push(block(page, &lines, info, &code, &pieces, range));
                 }
             }
             Event::Start(Tag::Heading { .. }) => open = Open::Heading(String::new()),
@@ -108,7 +108,7 @@ pub fn parse(page: &str) -> Document {
                 }
             }
             Event::Start(Tag::MetadataBlock(_)) => {
-                open = Open::FrontMatter(range.start, String::new())
+                open = Open::FrontMatter(range.start, String::new());
             }
             Event::End(TagEnd::MetadataBlock(_)) => {
                 if let Open::FrontMatter(offset, text) = std::mem::take(&mut open) {
@@ -162,7 +162,7 @@ fn block(
     page: &str,
     lines: &Lines,
     info: Option<String>,
-    code: String,
+    code: &str,
     pieces: &[Range<usize>],
     range: Range<usize>,
 ) -> Block {

@@ -108,9 +108,23 @@ impl Exception {
         }
     }
 
-    /// Whether `raises=name` accepts this exception: its own class or a base of it.
+    /// Whether `raises=name` accepts this exception: its own class or a base of it. A class may be named
+    /// by the package that passes it on: `json.JSONDecodeError` is defined in `json.decoder`.
     pub fn is_a(&self, name: &str) -> bool {
-        self.type_name == name || self.bases.iter().any(|base| base == name)
+        let passed_on = |base: &str| match (name.rsplit_once('.'), base.rsplit_once('.')) {
+            (Some((package, class)), Some((module, other))) => {
+                class == other
+                    && module
+                        .strip_prefix(package)
+                        .is_some_and(|rest| rest.starts_with('.'))
+            }
+            _ => false,
+        };
+        self.type_name == name
+            || self
+                .bases
+                .iter()
+                .any(|base| base == name || passed_on(base))
     }
 
     fn write(&self, out: &mut String, indent: &str) {
@@ -162,6 +176,29 @@ mod tests {
             exception("KeyboardInterrupt", "").text(),
             "KeyboardInterrupt"
         );
+    }
+
+    #[test]
+    fn a_class_is_known_by_its_names_and_those_of_its_bases() {
+        let mut e = exception("json.decoder.JSONDecodeError", "");
+        e.bases = [
+            "JSONDecodeError",
+            "json.decoder.JSONDecodeError",
+            "ValueError",
+        ]
+        .map(String::from)
+        .into();
+        for name in [
+            "JSONDecodeError",
+            "json.JSONDecodeError",
+            "json.decoder.JSONDecodeError",
+            "ValueError",
+        ] {
+            assert!(e.is_a(name), "{name}");
+        }
+        for name in ["KeyError", "js.JSONDecodeError", "decoder.JSONDecodeError"] {
+            assert!(!e.is_a(name), "{name}");
+        }
     }
 
     #[test]

@@ -16,24 +16,40 @@ use crate::book::{Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
 use crate::compare;
 use crate::config::{Config, Output};
-use crate::example::{Example, Kind};
+use crate::example::{self, Example, Kind};
 use crate::interpreter::Interpreter;
+use crate::markdown::Block;
 use crate::matching::Matching;
 use crate::normalize::{self, Diagnosis, apply_bytes, float_digits};
 use crate::outcome::Outcome;
 use crate::recording::{self, Expected, Observed, Recorded, Recording};
-use crate::verdict::{self, Failure, Verdict};
+use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
+
+/// Bytes of a page, and what replaces them.
+type Edit = (Range<usize>, String);
 
 /// What recording would do, gathered over all interpreters before anything is written.
 #[derive(Debug)]
 pub struct Draft {
     pub recordings: Recordings,
-    /// Edits inside blocks of pages, by page: bytes of the page and what replaces them.
-    edits: BTreeMap<usize, Vec<(Range<usize>, String)>>,
+    /// Edits inside blocks, by page and position: bytes of the page and what replaces them.
+    edits: BTreeMap<(usize, usize), Vec<Edit>>,
+    /// Examples whose expectations stand in their own block, once an interpreter has settled them.
+    settled: HashSet<(usize, usize)>,
     artifacts: BTreeMap<PathBuf, Vec<u8>>,
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
     pub changed: HashSet<(usize, usize)>,
+}
+
+/// What is recorded, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorder<'a> {
+    pub book: &'a Book,
+    pub config: &'a Config,
+    pub interpreter: &'a Interpreter,
+    /// Whether this interpreter's version is the one that recordings have their base from.
+    pub is_base: bool,
 }
 
 /// An output that must not be recorded.
@@ -68,6 +84,7 @@ impl Draft {
         Draft {
             recordings,
             edits: BTreeMap::new(),
+            settled: HashSet::new(),
             artifacts: BTreeMap::new(),
             refused: Vec::new(),
             changed: HashSet::new(),
@@ -78,15 +95,15 @@ impl Draft {
     /// called only if there is something to prove.
     pub fn take(
         &mut self,
-        book: &Book,
-        config: &Config,
-        interpreter: &Interpreter,
-        is_base: bool,
+        run: &Recorder<'_>,
         plans: &[SessionPlan],
         results: &Results<'_>,
         prove: &mut dyn FnMut(&[SessionPlan]) -> Result<Vec<Proof>>,
     ) -> Result<()> {
-        let candidates = self.candidates(book, config, interpreter, is_base, results);
+        let book = run.book;
+        let mut candidates = self.candidates(run, results);
+        self.refuse_second_opinions(run, &mut candidates);
+        self.settle(run, results);
         if candidates.is_empty() {
             return Ok(());
         }
@@ -112,10 +129,26 @@ impl Draft {
                 });
                 continue;
             }
+            if let Change::Block(edits) = &candidate.change
+                && !says_what_happened(run.config, page, position, edits, &candidate)
+            {
+                self.refused.push(Refusal {
+                    page: page.name.clone(),
+                    line: example.block.line,
+                    id: example.id.clone(),
+                    reason: Reason::FailedAgain(
+                        "the block cannot hold what it printed; print it in another way, such as by `repr(…)`"
+                            .to_owned(),
+                    ),
+                });
+                continue;
+            }
             self.changed.insert((page_number, position));
             match candidate.change {
                 Change::Recording(recorded) => self.put(page_number, page, recorded),
-                Change::Block(edits) => self.edits.entry(page_number).or_default().extend(edits),
+                Change::Block(edits) => {
+                    self.edits.insert((page_number, position), edits);
+                }
             }
             if let Some(recording) = &page.recording {
                 for (name, bytes) in &candidate.outcome.artifacts {
@@ -129,15 +162,75 @@ impl Draft {
         Ok(())
     }
 
+    /// A block holds one output. What an earlier interpreter of this run has settled stays, and another
+    /// output is refused unless it would make the same edits.
+    fn refuse_second_opinions(
+        &mut self,
+        run: &Recorder<'_>,
+        candidates: &mut BTreeMap<(usize, usize), Candidate>,
+    ) {
+        candidates.retain(|at, candidate| {
+            let Change::Block(edits) = &candidate.change else {
+                return true;
+            };
+            if !self.settled.contains(at) {
+                return true;
+            }
+            if self.edits.get(at) != Some(edits) {
+                let page = &run.book.pages[at.0];
+                let example = &page.examples[at.1];
+                self.refused.push(Refusal {
+                    page: page.name.clone(),
+                    line: example.block.line,
+                    id: example.id.clone(),
+                    reason: Reason::FailedAgain(format!(
+                        "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
+                        run.interpreter.full_version
+                    )),
+                });
+            }
+            false
+        });
+    }
+
+    fn settle(&mut self, run: &Recorder<'_>, results: &Results<'_>) {
+        for page_result in &results.pages {
+            let page = page_result.page;
+            let Some(number) = run
+                .book
+                .pages
+                .iter()
+                .position(|other| std::ptr::eq(other, page))
+            else {
+                continue;
+            };
+            for result in page_result
+                .examples
+                .iter()
+                .filter(|result| result.outcome.is_some())
+            {
+                let position = page
+                    .examples
+                    .iter()
+                    .position(|other| std::ptr::eq(other, result.example));
+                self.settled
+                    .extend(position.map(|position| (number, position)));
+            }
+        }
+    }
+
     /// Examples that are as they should be but for their recording, with what would be recorded.
     fn candidates(
         &self,
-        book: &Book,
-        config: &Config,
-        interpreter: &Interpreter,
-        is_base: bool,
+        run: &Recorder<'_>,
         results: &Results<'_>,
     ) -> BTreeMap<(usize, usize), Candidate> {
+        let Recorder {
+            book,
+            config,
+            interpreter,
+            is_base,
+        } = *run;
         let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
         for page_result in &results.pages {
@@ -298,7 +391,11 @@ impl Draft {
             if !current[number] {
                 continue;
             }
-            let mut edits = self.edits.remove(&number).unwrap_or_default();
+            let mut edits: Vec<_> = self
+                .edits
+                .range((number, 0)..(number + 1, 0))
+                .flat_map(|(_, edits)| edits.iter().cloned())
+                .collect();
             if config.output == Output::Page && page.recording.is_some() {
                 edits.extend(output_edits(page, &self.recordings[number]));
             }
@@ -360,11 +457,16 @@ struct Candidate {
 
 enum Change {
     Recording(Recorded),
-    Block(Vec<(Range<usize>, String)>),
+    Block(Vec<Edit>),
 }
 
 /// A missing or another output can be recorded; an example that did not end as announced can't.
 pub fn may_be_recorded(verdict: &Verdict) -> bool {
+    if let Verdict::Failed(Failure::Steps(steps)) = verdict
+        && !steps.iter().all(StepFailure::may_be_recorded)
+    {
+        return false;
+    }
     matches!(
         verdict,
         Verdict::Verified
@@ -445,8 +547,29 @@ fn exception_bytes(outcome: &Outcome) -> Vec<u8> {
     }
 }
 
+/// Whether the page with these edits would be green: not every output can be written into a transcript,
+/// and one with a fence in it would end its own block.
+fn says_what_happened(
+    config: &Config,
+    page: &Page,
+    position: usize,
+    edits: &[Edit],
+    candidate: &Candidate,
+) -> bool {
+    let (found, _) = example::read(&edited(&page.text, edits.to_vec()), "");
+    let terms = Terms {
+        recorded: None,
+        must_be_recorded: false,
+        page: None,
+        doctest: config.doctest,
+        context: &candidate.context,
+    };
+    found.examples.len() == page.examples.len()
+        && !verdict::judge(&found.examples[position], &candidate.outcome, &terms).is_failure()
+}
+
 /// Edits that make a transcript or console block say what its steps did.
-fn step_edits(page: &Page, example: &Example, verdict: &Verdict) -> Vec<(Range<usize>, String)> {
+fn step_edits(page: &Page, example: &Example, verdict: &Verdict) -> Vec<Edit> {
     let Verdict::Failed(Failure::Steps(failures)) = verdict else {
         return Vec::new();
     };
@@ -491,7 +614,7 @@ fn inline_edits(
     outcome: &Outcome,
     verdict: &Verdict,
     config: &Config,
-) -> Vec<(Range<usize>, String)> {
+) -> Vec<Edit> {
     if !verdict.is_failure() {
         return Vec::new();
     }
@@ -536,7 +659,7 @@ fn inline_edits(
     let text = verdict::page_text(&expected);
     vec![(
         shown.span.clone(),
-        fence(page, &shown.prefix, &text.unwrap_or_default()),
+        fence(page, &shown.prefix, info(shown), &text.unwrap_or_default()),
     )]
 }
 
@@ -550,17 +673,15 @@ fn replace_lines(
 ) -> (Range<usize>, String) {
     let block = &example.block;
     let line_end = line_end(&page.text);
-    let new: String = text
-        .lines()
-        .map(|line| {
-            let content = if line.is_empty() {
-                String::new()
-            } else {
-                format!("{indent}{line}")
-            };
-            format!("{}{content}{line_end}", block.prefix)
-        })
-        .collect();
+    let mut new = String::new();
+    for line in text.lines() {
+        new.push_str(&block.prefix);
+        if !line.is_empty() {
+            new.push_str(indent);
+            new.push_str(line);
+        }
+        new.push_str(line_end);
+    }
     // Whole lines of the page, from the start of the first to the end of the last with its line end.
     let start_of = |line: usize| {
         let known = block.code_lines.get(line - 1).map(|range| range.start);
@@ -580,7 +701,7 @@ fn replace_lines(
 }
 
 /// Edits that put the recorded output below each example of a page, and nothing below those without.
-fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String)> {
+fn output_edits(page: &Page, recording: &Recording) -> Vec<Edit> {
     let mut edits = Vec::new();
     for example in &page.examples {
         if !matches!(example.kind, Kind::Module(_))
@@ -597,7 +718,10 @@ fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String
         match (&example.output, text) {
             (Some(shown), Some(text)) if shown.code == text => {}
             (Some(shown), Some(text)) => {
-                edits.push((shown.span.clone(), fence(page, &shown.prefix, &text)));
+                edits.push((
+                    shown.span.clone(),
+                    fence(page, &shown.prefix, info(shown), &text),
+                ));
             }
             (Some(shown), None) => {
                 // With the block goes the blank line that set it off.
@@ -607,7 +731,7 @@ fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String
                 let prefix = &example.block.prefix;
                 let at = example.block.span.end;
                 let blank = prefix.trim_end();
-                let block = fence(page, prefix, &text);
+                let block = fence(page, prefix, "output", &text);
                 edits.push((
                     at..at,
                     format!("{line_end}{blank}{line_end}{prefix}{block}"),
@@ -619,8 +743,13 @@ fn output_edits(page: &Page, recording: &Recording) -> Vec<(Range<usize>, String
     edits
 }
 
+/// The words behind an output's fence, which may be another tool's.
+fn info(shown: &Block) -> &str {
+    shown.info.as_deref().unwrap_or("output")
+}
+
 /// A fence for an output, from its first character to its last. The first line's prefix is the caller's.
-fn fence(page: &Page, prefix: &str, text: &str) -> String {
+fn fence(page: &Page, prefix: &str, info: &str, text: &str) -> String {
     let line_end = line_end(&page.text);
     let longest = text
         .lines()
@@ -628,7 +757,7 @@ fn fence(page: &Page, prefix: &str, text: &str) -> String {
         .max()
         .unwrap_or(0);
     let marks = "`".repeat(longest.max(2) + 1);
-    let mut block = format!("{marks}output{line_end}");
+    let mut block = format!("{marks}{info}{line_end}");
     for line in text.split_inclusive('\n') {
         let line = line.strip_suffix('\n').unwrap_or(line);
         let start = if line.is_empty() {
@@ -651,7 +780,7 @@ fn line_end(page: &str) -> &'static str {
 }
 
 /// Applies edits, which must not overlap; everything outside their ranges keeps its bytes.
-fn edited(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
+fn edited(text: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let mut out = String::with_capacity(text.len());
     let mut position = 0;

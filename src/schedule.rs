@@ -40,12 +40,14 @@ pub fn interrupted() -> bool {
 }
 
 /// Runs `work` for each job on `threads` threads, the longest first, and hands each result to `on_result`
-/// as it comes; that one says whether to go on. `stop` ends what is running when a signal asks for it.
+/// as it comes. No job is begun after one whose result `is_enough`. `stop` ends what is running when a
+/// signal asks for it, or when results can't be handed over any more.
 pub fn run<T: Send>(
     durations: &[Duration],
     threads: usize,
     work: impl Fn(usize) -> Result<T> + Sync,
-    mut on_result: impl FnMut(usize, T) -> std::io::Result<bool>,
+    is_enough: impl Fn(&T) -> bool + Sync,
+    mut on_result: impl FnMut(usize, T) -> std::io::Result<()>,
     stop: impl Fn(),
 ) -> Result<()> {
     let mut order: Vec<usize> = (0..durations.len()).collect();
@@ -59,29 +61,34 @@ pub fn run<T: Send>(
         let (sender, receiver) = mpsc::channel();
         for job in order {
             let (sender, work, stopped) = (sender.clone(), &work, &stopped);
+            let is_enough = &is_enough;
             scope.spawn_fifo(move |_| {
-                if !stopped.load(Ordering::Relaxed) {
-                    // The receiver is gone only when nobody wants the result any more.
-                    let _ = sender.send((job, work(job)));
+                if stopped.load(Ordering::Relaxed) {
+                    return;
                 }
+                let result = work(job);
+                if result.as_ref().is_ok_and(is_enough) {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+                // The receiver is gone only when nobody wants the result any more.
+                let _ = sender.send((job, result));
             });
         }
         drop(sender);
+        let mut over = false;
         loop {
-            let go_on = match receiver.recv_timeout(Duration::from_millis(50)) {
-                Ok((job, result)) => result.and_then(|result| Ok(on_result(job, result)?)),
-                Err(RecvTimeoutError::Timeout) => Ok(true),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            match go_on {
-                Ok(true) => {}
-                Ok(false) => stopped.store(true, Ordering::Relaxed),
-                Err(error) => {
-                    stopped.store(true, Ordering::Relaxed);
-                    failure.get_or_insert(error);
+            match receiver.recv_timeout(Duration::from_millis(50)) {
+                // What was cut off has no result worth telling.
+                Ok(_) if over => {}
+                Ok((job, result)) => {
+                    failure = result.and_then(|result| Ok(on_result(job, result)?)).err();
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            if interrupted() && !stopped.swap(true, Ordering::Relaxed) {
+            if !over && (interrupted() || failure.is_some()) {
+                over = true;
+                stopped.store(true, Ordering::Relaxed);
                 stop();
             }
         }

@@ -59,6 +59,10 @@ pub enum Failure {
     DidNotExit {
         announced: i32,
     },
+    /// The announced file is not there.
+    DidNotMake {
+        announced: String,
+    },
     Killed {
         signal: i32,
     },
@@ -92,6 +96,22 @@ pub struct StepFailure {
     pub source: String,
     pub expected: String,
     pub actual: String,
+}
+
+/// Stands for the output of commands that a shell did not finish.
+const SHELL_ENDED: &str = "(the shell has ended)\n";
+
+impl StepFailure {
+    /// Whether a recorder could write down what came.
+    pub fn may_be_recorded(&self) -> bool {
+        !self.raised_unannounced() && !self.actual.ends_with(SHELL_ENDED)
+    }
+
+    /// Whether a statement of a transcript raised an exception where the page shows none.
+    pub fn raised_unannounced(&self) -> bool {
+        let announced = self.expected.trim_start().starts_with("Traceback (");
+        !announced && self.actual.starts_with(doctest::RAISED)
+    }
 }
 
 /// What an example is compared with, besides what stands in its own block.
@@ -143,6 +163,7 @@ impl Failure {
             Failure::Differs(_)
                 | Failure::Steps(_)
                 | Failure::PageOutdated { .. }
+                | Failure::DidNotMake { .. }
                 | Failure::DoesNotParse(_)
         )
     }
@@ -160,6 +181,10 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
     }
     if let Some(failure) = ended_wrongly(example, &outcome.ending) {
         return Verdict::Failed(failure);
+    }
+    if let Some((name, _)) = outcome.artifacts.iter().find(|(_, made)| made.is_none()) {
+        let announced = name.clone();
+        return Verdict::Failed(Failure::DidNotMake { announced });
     }
     let mut compared = false;
     match &example.kind {
@@ -197,7 +222,9 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
         }
         Kind::File(_) => {}
     }
-    if compared {
+    // An announced end that came is an expectation that was met.
+    let announced = example.attributes.raises.is_some() || example.attributes.exits.is_some();
+    if compared || announced {
         Verdict::Verified
     } else {
         Verdict::Ran
@@ -224,9 +251,14 @@ fn judge_module(
     } else if terms.page.is_none()
         && let Some(shown) = &example.output
     {
-        // On other people's pages the block below an example is what it prints.
+        // On other people's pages the block below an example is what it prints. No block can show that
+        // the last newline is missing.
+        let mut stdout = shown.code.clone().into_bytes();
+        if !outcome.stdout.ends_with(b"\n") {
+            stdout.pop();
+        }
         let expected = Expected {
-            stdout: shown.code.clone().into_bytes(),
+            stdout,
             ..Expected::default()
         };
         let differences: Vec<Difference> = compare::compare(outcome, &expected, &rules)
@@ -246,8 +278,8 @@ fn judge_module(
     Some(Verdict::Failed(Failure::PageOutdated { shown, recorded }))
 }
 
-/// What the page shows of a recording: what stdout, stderr and the exception leave on a screen. `None` if
-/// that is nothing.
+/// What the page shows of a recording: what stdout, stderr and the exception leave on a screen, with `\r`
+/// and NUL as a Markdown page has them. `None` if that is nothing.
 pub fn page_text(expected: &Expected) -> Option<String> {
     let mut text = String::new();
     let exception = expected.exception.as_deref().unwrap_or_default();
@@ -267,7 +299,8 @@ pub fn page_text(expected: &Expected) -> Option<String> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    Some(text)
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    Some(text.replace('\0', "\u{fffd}"))
 }
 
 /// Whether there is nothing to record.
@@ -369,20 +402,26 @@ fn console_failures(
     let mut failures = Vec::new();
     for (index, command) in commands.iter().enumerate() {
         let expected = console::expected_text(&command.expected, command.status);
-        let (actual, status) = match outcome.steps.get(index) {
-            Some(step) => (
+        let (actual, status) = if let Some(step) = outcome.steps.get(index) {
+            (
                 compare::lossy(&apply_bytes(rules, &step.stdout, context)),
                 step.status.unwrap_or(0),
-            ),
-            None => {
-                failures.push(StepFailure {
-                    line: command.line,
-                    source: command.text.clone(),
-                    expected,
-                    actual: "(the shell ended before this command)\n".to_owned(),
-                });
-                continue;
+            )
+        } else {
+            let mut actual = SHELL_ENDED.to_owned();
+            if index == outcome.steps.len() {
+                // Its last words, such as a syntax error, are no command's output.
+                let heard: usize = outcome.steps.iter().map(|step| step.stdout.len()).sum();
+                let rest = outcome.stdout.get(heard..).unwrap_or_default();
+                actual.insert_str(0, &console::expected_text(&compare::lossy(rest), 0));
             }
+            failures.push(StepFailure {
+                line: command.line,
+                source: command.text.clone(),
+                expected,
+                actual,
+            });
+            continue;
         };
         let actual = console::expected_text(&actual, status);
         if !compare::text_matches(&expected, &actual) {

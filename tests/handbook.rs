@@ -2,6 +2,10 @@
 //! headings, front matter, links, pictures. What the examples do is for `verify` itself to prove.
 //!
 //! `handbook/README.md` is generated here: `UPDATE_CONTENTS=1 cargo test --test handbook` writes it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test, a panic is how a failure is told"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +21,14 @@ use verify::recording::{self, Recording};
 /// An entry of the outline counts as covered with this many verified examples.
 const ENOUGH: usize = 3;
 
-const FRONT_MATTER: &[&str] = &["title", "summary", "guide", "prerequisites", "requires", "since"];
+const FRONT_MATTER: &[&str] = &[
+    "title",
+    "summary",
+    "guide",
+    "prerequisites",
+    "requires",
+    "since",
+];
 
 #[derive(Deserialize)]
 struct Outline {
@@ -70,7 +81,8 @@ fn root() -> PathBuf {
 }
 
 fn load() -> Handbook {
-    let outline: Outline = toml::from_str(&fs::read_to_string(root().join("outline.toml")).unwrap()).unwrap();
+    let outline: Outline =
+        toml::from_str(&fs::read_to_string(root().join("outline.toml")).unwrap()).unwrap();
     let not_due = fs::read_to_string(root().join("not-due.txt")).unwrap_or_default();
     let not_due = not_due
         .lines()
@@ -82,7 +94,12 @@ fn load() -> Handbook {
         .handbook
         .iter()
         .map(|entry| (&entry.id, &entry.title, &entry.parent, &entry.kind))
-        .chain(outline.added.iter().map(|entry| (&entry.id, &entry.title, &entry.parent, &entry.kind)))
+        .chain(
+            outline
+                .added
+                .iter()
+                .map(|entry| (&entry.id, &entry.title, &entry.parent, &entry.kind)),
+        )
         .map(|(id, title, parent, kind)| Entry {
             id: id.clone(),
             title: title.clone(),
@@ -108,7 +125,13 @@ fn load() -> Handbook {
             (page, recording)
         })
         .collect();
-    Handbook { outline, entries, not_due, pages, versions: config.python }
+    Handbook {
+        outline,
+        entries,
+        not_due,
+        pages,
+        versions: config.python,
+    }
 }
 
 /// Chapters by number, the bonus part last.
@@ -117,7 +140,10 @@ fn order(id: &str) -> Vec<u32> {
         Some(rest) => (1000, rest),
         None => (0, id),
     };
-    let mut key: Vec<u32> = digits.split('.').filter_map(|part| part.parse().ok()).collect();
+    let mut key: Vec<u32> = digits
+        .split('.')
+        .filter_map(|part| part.parse().ok())
+        .collect();
     if bonus > 0 {
         key.insert(0, bonus);
     }
@@ -127,7 +153,11 @@ fn order(id: &str) -> Vec<u32> {
 /// Where an entry's text stands: the directory of a chapter, the page of a section.
 fn file_of(handbook: &Handbook, entry: &Entry) -> PathBuf {
     let chapter_of = |id: &str| {
-        let chapter = handbook.entries.iter().find(|entry| entry.id == id).expect("a chapter");
+        let chapter = handbook
+            .entries
+            .iter()
+            .find(|entry| entry.id == id)
+            .expect("a chapter");
         let number: u32 = chapter.id.parse().expect("chapters are numbers");
         root().join(format!("{number:02}-{}", ascii_slug(&chapter.title)))
     };
@@ -138,10 +168,16 @@ fn file_of(handbook: &Handbook, entry: &Entry) -> PathBuf {
             chapter_of(&entry.parent).join(format!("{number:02}-{}.md", ascii_slug(&entry.title)))
         }
         "topic" => {
-            let parent = handbook.entries.iter().find(|other| other.id == entry.parent).unwrap();
+            let parent = handbook
+                .entries
+                .iter()
+                .find(|other| other.id == entry.parent)
+                .unwrap();
             file_of(handbook, parent)
         }
-        _ => root().join("bonus").join(format!("{}.md", ascii_slug(&entry.title))),
+        _ => root()
+            .join("bonus")
+            .join(format!("{}.md", ascii_slug(&entry.title))),
     }
 }
 
@@ -154,7 +190,10 @@ fn page_at<'a>(handbook: &'a Handbook, file: &Path) -> Option<&'a (Page, Recordi
 }
 
 fn name_of(file: &Path) -> String {
-    file.strip_prefix(root()).unwrap_or(file).display().to_string()
+    file.strip_prefix(root())
+        .unwrap_or(file)
+        .display()
+        .to_string()
 }
 
 /// An example counts if the gate compares it with something.
@@ -164,7 +203,10 @@ fn is_verified(example: &Example, recording: &Recording) -> bool {
         return false;
     }
     match &example.kind {
-        Kind::Module(_) => recording.examples.iter().any(|recorded| recorded.id == example.id),
+        Kind::Module(_) => recording
+            .examples
+            .iter()
+            .any(|recorded| recorded.id == example.id),
         Kind::Transcript(_) | Kind::Console(_) => true,
         Kind::File(_) => false,
     }
@@ -233,7 +275,8 @@ fn every_numbered_heading_is_in_the_outline() {
                 continue;
             };
             let known = handbook.entries.iter().any(|entry| {
-                heading.text == format!("{} {}", entry.id, entry.title) && file_of(&handbook, entry) == page.file
+                heading.text == format!("{} {}", entry.id, entry.title)
+                    && file_of(&handbook, entry) == page.file
             });
             if !known {
                 faults.push(format!(
@@ -251,7 +294,12 @@ fn every_numbered_heading_is_in_the_outline() {
 #[test]
 fn front_matter_is_complete_and_known() {
     let handbook = load();
-    let guide: BTreeSet<&str> = handbook.outline.guide.iter().map(|guide| guide.id.as_str()).collect();
+    let guide: BTreeSet<&str> = handbook
+        .outline
+        .guide
+        .iter()
+        .map(|guide| guide.id.as_str())
+        .collect();
     let mut faults = Vec::new();
     for (page, _) in &handbook.pages {
         let name = name_of(&page.file);
@@ -276,7 +324,11 @@ fn front_matter_is_complete_and_known() {
             match key {
                 "title" => {
                     let title = value.trim_matches('"');
-                    let first = page.headings.first().map(|heading| heading.text.clone()).unwrap_or_default();
+                    let first = page
+                        .headings
+                        .first()
+                        .map(|heading| heading.text.clone())
+                        .unwrap_or_default();
                     let (_, heading) = first.split_once(' ').unwrap_or_default();
                     if heading != title {
                         faults.push(format!("{at}: the heading says `{heading}`"));
@@ -324,7 +376,9 @@ fn links_and_pictures_lead_somewhere() {
     let owed: BTreeSet<PathBuf> = handbook
         .entries
         .iter()
-        .filter(|entry| handbook.not_due.contains(&entry.id) && entry.kind != "topic" && entry.kind != "part")
+        .filter(|entry| {
+            handbook.not_due.contains(&entry.id) && entry.kind != "topic" && entry.kind != "part"
+        })
         .map(|entry| file_of(&handbook, entry))
         .collect();
     let mut faults = Vec::new();
@@ -344,14 +398,25 @@ fn links_and_pictures_lead_somewhere() {
                 continue;
             }
             if !file.exists() {
-                faults.push(format!("{}:{line}: `{target}` leads nowhere", name_of(&page.file)));
+                faults.push(format!(
+                    "{}:{line}: `{target}` leads nowhere",
+                    name_of(&page.file)
+                ));
                 continue;
             }
-            let Some((target_page, _)) = page_at(&handbook, &file).filter(|_| !anchor.is_empty()) else {
+            let Some((target_page, _)) = page_at(&handbook, &file).filter(|_| !anchor.is_empty())
+            else {
                 continue;
             };
-            if !target_page.headings.iter().any(|heading| anchor_of(&heading.text) == anchor) {
-                faults.push(format!("{}:{line}: `{target}` names no heading there", name_of(&page.file)));
+            if !target_page
+                .headings
+                .iter()
+                .any(|heading| anchor_of(&heading.text) == anchor)
+            {
+                faults.push(format!(
+                    "{}:{line}: `{target}` names no heading there",
+                    name_of(&page.file)
+                ));
             }
         }
     }
@@ -393,7 +458,12 @@ fn contents(handbook: &Handbook) -> String {
     let total: usize = handbook
         .pages
         .iter()
-        .map(|(page, recording)| page.examples.iter().filter(|example| is_verified(example, recording)).count())
+        .map(|(page, recording)| {
+            page.examples
+                .iter()
+                .filter(|example| is_verified(example, recording))
+                .count()
+        })
         .sum();
     let mut text = format!(
         "# {}\n\n{}\n\n{total} examples on {} pages are run and compared with what the pages show, on CPython {range}.\n\n## {}\n",
@@ -404,7 +474,11 @@ fn contents(handbook: &Handbook) -> String {
     );
     let mut counts: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for (page, recording) in &handbook.pages {
-        let count = page.examples.iter().filter(|example| is_verified(example, recording)).count();
+        let count = page
+            .examples
+            .iter()
+            .filter(|example| is_verified(example, recording))
+            .count();
         counts.insert(page.file.clone(), count);
     }
     for entry in &handbook.entries {
@@ -444,7 +518,11 @@ fn versions(handbook: &Handbook, file: &Path, range: &str) -> String {
     let partly = page.examples.iter().any(|example| {
         !example.attributes.requires.is_empty() || example.attributes.python.is_some()
     });
-    if partly { format!("{range} (some need a newer version or a package)") } else { range.to_owned() }
+    if partly {
+        format!("{range} (some need a newer version or a package)")
+    } else {
+        range.to_owned()
+    }
 }
 
 /// GitHub's anchor of a heading.

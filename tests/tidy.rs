@@ -1,4 +1,8 @@
 //! Holds the code to its own map: who may use whom, who may write files, and that each file says why it exists.
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test, a panic is how a failure is told"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,19 +15,50 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "check",
         &[
-            "attributes", "book", "compare", "config", "console", "doctest", "example", "host", "interpreter",
-            "normalize", "outcome", "protocol", "recording", "report", "schedule", "session", "state", "verdict",
+            "attributes",
+            "book",
+            "compare",
+            "config",
+            "console",
+            "doctest",
+            "example",
+            "host",
+            "interpreter",
+            "normalize",
+            "outcome",
+            "protocol",
+            "recording",
+            "report",
+            "schedule",
+            "session",
+            "state",
+            "verdict",
         ],
     ),
     ("cli", &["attributes"]),
     (
         "commands",
         &[
-            "book", "check", "cli", "compare", "config", "environment", "example", "interpreter", "outcome",
-            "record", "recording", "report", "schedule", "state",
+            "book",
+            "check",
+            "cli",
+            "compare",
+            "config",
+            "environment",
+            "example",
+            "interpreter",
+            "outcome",
+            "record",
+            "recording",
+            "report",
+            "schedule",
+            "state",
         ],
     ),
-    ("compare", &["matching", "normalize", "outcome", "recording"]),
+    (
+        "compare",
+        &["matching", "normalize", "outcome", "recording"],
+    ),
     ("config", &["attributes", "doctest"]),
     ("console", &[]),
     ("diff", &[]),
@@ -40,29 +75,70 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "record",
         &[
-            "book", "check", "compare", "config", "example", "interpreter", "matching", "normalize", "outcome",
-            "recording", "verdict",
+            "book",
+            "check",
+            "compare",
+            "config",
+            "example",
+            "interpreter",
+            "markdown",
+            "matching",
+            "normalize",
+            "outcome",
+            "recording",
+            "verdict",
         ],
     ),
     ("recording", &["matching", "normalize", "outcome"]),
     (
         "report",
-        &["book", "compare", "diff", "example", "interpreter", "outcome", "verdict"],
+        &[
+            "book",
+            "compare",
+            "diff",
+            "example",
+            "interpreter",
+            "outcome",
+            "verdict",
+        ],
     ),
     ("schedule", &[]),
     ("session", &["config", "example"]),
     ("state", &["report"]),
     (
         "verdict",
-        &["compare", "console", "doctest", "example", "normalize", "outcome", "recording"],
+        &[
+            "compare",
+            "console",
+            "doctest",
+            "example",
+            "normalize",
+            "outcome",
+            "recording",
+        ],
     ),
 ];
 
 /// Modules that may write files: recordings and pages, scratch directories, what can be made again, reports.
-const WRITERS: &[&str] =
-    &["check", "commands", "environment", "host", "interpreter", "record", "report", "state"];
+const WRITERS: &[&str] = &[
+    "check",
+    "commands",
+    "environment",
+    "host",
+    "interpreter",
+    "record",
+    "report",
+    "state",
+];
 
-const WRITES: &[&str] = &["fs::write", "File::create", "OpenOptions", "fs::rename", "fs::remove", ".persist("];
+const WRITES: &[&str] = &[
+    "fs::write",
+    "File::create",
+    "OpenOptions",
+    "fs::rename",
+    "fs::remove",
+    ".persist(",
+];
 
 #[test]
 fn modules_use_only_what_the_map_allows() {
@@ -70,13 +146,22 @@ fn modules_use_only_what_the_map_allows() {
     let mut faults = Vec::new();
     for (module, file, text) in library_modules() {
         let Some(allowed) = allowed.get(module.as_str()) else {
-            faults.push(format!("{file}: `{module}` is not on the map: add it to this test and to src/lib.rs"));
+            faults.push(format!(
+                "{file}: `{module}` is not on the map: add it to this test and to src/lib.rs"
+            ));
             continue;
         };
         for (number, line) in code(&text) {
             for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if used != module && !used.is_empty() && EDGES.iter().any(|(name, _)| *name == used) && !allowed.contains(&used.as_str()) {
+                let used: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                if used != module
+                    && !used.is_empty()
+                    && EDGES.iter().any(|(name, _)| *name == used)
+                    && !allowed.contains(&used.as_str())
+                {
                     faults.push(format!("{file}:{number}: `{module}` may not use `{used}`"));
                 }
             }
@@ -89,8 +174,11 @@ fn modules_use_only_what_the_map_allows() {
 fn the_map_has_no_edge_that_nobody_uses() {
     let mut faults = Vec::new();
     for (module, allowed) in EDGES {
-        let text: String =
-            library_modules().into_iter().filter(|(name, ..)| name == module).map(|(.., text)| text).collect();
+        let text: String = library_modules()
+            .into_iter()
+            .filter(|(name, ..)| name == module)
+            .map(|(.., text)| text)
+            .collect();
         for used in *allowed {
             if !text.contains(&format!("crate::{used}")) {
                 faults.push(format!("`{module}` → `{used}`"));
@@ -105,7 +193,10 @@ fn only_the_host_program_names_pyo3() {
     for (file, text) in sources() {
         let is_host = file.contains("/bin/verify-python/");
         for (number, line) in code(&text) {
-            assert!(is_host || !line.contains("pyo3"), "{file}:{number} names pyo3");
+            assert!(
+                is_host || !line.contains("pyo3"),
+                "{file}:{number} names pyo3"
+            );
         }
     }
 }
@@ -118,7 +209,10 @@ fn only_writers_write_files() {
         }
         for (number, line) in code(&text) {
             let found = WRITES.iter().find(|write| line.contains(**write));
-            assert!(found.is_none(), "{file}:{number}: `{module}` writes files: {line}");
+            assert!(
+                found.is_none(),
+                "{file}:{number}: `{module}` writes files: {line}"
+            );
         }
     }
 }
@@ -143,10 +237,16 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn library_modules() -> Vec<(String, String, String)> {
     sources()
         .into_iter()
-        .filter(|(file, _)| !file.contains("/bin/") && !file.ends_with("/lib.rs") && !file.ends_with("/main.rs"))
+        .filter(|(file, _)| {
+            !file.contains("/bin/") && !file.ends_with("/lib.rs") && !file.ends_with("/main.rs")
+        })
         .map(|(file, text)| {
             let below = file.split("src/").last().unwrap_or_default();
-            let module = below.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+            let module = below
+                .split('/')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(".rs");
             (module.to_owned(), file.clone(), text)
         })
         .collect()
@@ -154,11 +254,19 @@ fn library_modules() -> Vec<(String, String, String)> {
 
 fn sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    collect(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut files,
+    );
     files.sort();
     files
         .into_iter()
-        .map(|file| (file.display().to_string(), fs::read_to_string(&file).unwrap()))
+        .map(|file| {
+            (
+                file.display().to_string(),
+                fs::read_to_string(&file).unwrap(),
+            )
+        })
         .collect()
 }
 

@@ -152,10 +152,13 @@ impl Host {
                 Ok(host)
             }
             Ok(None) | Err(_) => {
-                let _ = host.process.kill();
-                let status = host.process.wait()?;
+                // A host that hung up is about to say why; one that does not answer has nothing to say.
+                if answer.is_err() {
+                    let _ = host.process.kill();
+                }
                 let mut said = Vec::new();
                 let _ = errors.read_to_end(&mut said);
+                let status = host.process.wait()?;
                 let said = String::from_utf8_lossy(&said);
                 bail!(
                     "`{}` died at start ({status}){}{}; check that this Python starts, or pass another with `--python`",

@@ -111,12 +111,14 @@ impl Human {
                     why(&result.verdict)
                 )?;
             }
-            if result.verdict.is_failure() {
+            let is_told = self.verbosity == Verbosity::Verbose
+                && matches!(result.verdict, Verdict::Blocked { .. });
+            if result.verdict.is_failure() && !is_told {
                 let version = &page.interpreter.full_version;
                 self.failure(result, version, out)?;
             }
         }
-        if summary.blocked > 0 {
+        if summary.blocked > 0 && self.verbosity != Verbosity::Verbose {
             writeln!(out)?;
         }
         Ok(())
@@ -171,7 +173,7 @@ fn style_of(verdict: &Verdict) -> Style {
 fn why(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => format!(": {reason}"),
-        Verdict::Blocked { by } => format!(" by {by}"),
+        Verdict::Blocked { by } => format!(": `{by}` failed before it in its session"),
         _ => String::new(),
     }
 }
@@ -217,7 +219,7 @@ fn failure(
             result.example.id,
         );
     }
-    let headline = headline(&result.verdict);
+    let headline = visible(&headline(&result.verdict));
     writeln!(out, "{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
     writeln!(
         out,
@@ -320,7 +322,12 @@ pub(super) fn headline(verdict: &Verdict) -> String {
                 .iter()
                 .map(|difference| aspect(&difference.aspect))
                 .collect();
-            format!("{} differs from the expected", names.join(" and "))
+            let verb = if names.len() == 1 {
+                "differs"
+            } else {
+                "differ"
+            };
+            format!("{} {verb} from the expected", names.join(" and "))
         }
         Failure::Steps(steps) if steps.len() == 1 => {
             "a step did not do what the page says".to_owned()
@@ -362,6 +369,9 @@ pub(super) fn headline(verdict: &Verdict) -> String {
         }
         Failure::DidNotExit { announced } => {
             format!("did not exit with the announced status {announced}")
+        }
+        Failure::DidNotMake { announced } => {
+            format!("did not make the announced file `{announced}`")
         }
         Failure::Killed { signal } => format!("its process was killed by {}", signal_name(*signal)),
         Failure::TimedOut { limit } => format!(
@@ -461,10 +471,19 @@ fn step(result: &ExampleResult<'_>, step: &StepFailure, out: &mut dyn Write) -> 
         "  {STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):",
         result.page.name
     )?;
-    diff(&step.expected, &step.actual, out)
+    diff(&step.expected, &step.actual, out)?;
+    if step.raised_unannounced() {
+        writeln!(
+            out,
+            "    write `Traceback (most recent call last):` below it if it is meant to raise"
+        )?;
+    }
+    Ok(())
 }
 
 fn diff(expected: &str, actual: &str, out: &mut dyn Write) -> io::Result<()> {
+    // An exception has no newline at its end anyway; only where one side has it is it news.
+    let newline_differs = expected.ends_with('\n') != actual.ends_with('\n');
     for line in diff::lines(expected, actual) {
         let (mark, style) = match line.kind {
             DiffKind::Same => (' ', Style::new()),
@@ -482,7 +501,7 @@ fn diff(expected: &str, actual: &str, out: &mut dyn Write) -> io::Result<()> {
             }
         }
         write!(out, "{style:#}")?;
-        if line.no_newline {
+        if line.no_newline && newline_differs {
             write!(out, " {QUIET}(no newline at the end){QUIET:#}")?;
         }
         writeln!(out)?;

@@ -1,13 +1,16 @@
-//! The report for programs: one JSON object a line, each with a `type`. `docs/report.schema.json` describes it.
+//! The report for programs: one JSON object a line, each with a `type`, so that a reader can act on a line as
+//! soon as it stands there and a run that is cut short leaves nothing broken behind.
+//!
+//! `docs/report.schema.json` describes every field; a test holds the two together.
 
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::human::headline;
-use super::{Event, ExampleResult, Reporter};
-use crate::compare::lossy;
-use crate::outcome::{Ending, Outcome};
+use super::{Event, ExampleResult, Finished, PageResult, Reporter, Started, plain};
+use crate::compare::{Aspect, lossy};
+use crate::example::Kind;
+use crate::outcome::{Ending, Exception, Outcome};
 use crate::verdict::{Failure, Verdict};
 
 /// Counted up when a field changes its meaning or goes; new fields don't count.
@@ -18,134 +21,447 @@ pub struct Json;
 
 impl Reporter for Json {
     fn event(&mut self, event: &Event<'_>, out: &mut dyn Write) -> io::Result<()> {
-        let object = match event {
+        match event {
             Event::Problems(problems) => {
                 for problem in *problems {
-                    let object = json!({
-                        "type": "problem",
-                        "page": problem.page,
-                        "line": problem.line,
-                        "message": problem.message,
-                    });
-                    writeln!(out, "{object}")?;
+                    let (page, message) = (&problem.page, &problem.message);
+                    write_line(
+                        &Line::Problem {
+                            format: FORMAT,
+                            page,
+                            line: problem.line,
+                            message,
+                        },
+                        out,
+                    )?;
                 }
-                return Ok(());
+                Ok(())
             }
-            Event::Started(started) => json!({
-                "type": "run",
-                "format": FORMAT,
-                "verify": env!("CARGO_PKG_VERSION"),
-                "python": started.interpreter.full_version,
-                "executable": started.interpreter.executable,
-                "pages": started.pages,
-                "examples": started.examples,
-                "network_isolated": started.network_isolated,
-            }),
-            Event::Progress { .. } => return Ok(()),
+            Event::Started(started) => write_line(&run(started), out),
+            Event::Progress { .. } => Ok(()),
             Event::Page(page) => {
                 for result in &page.examples {
-                    writeln!(out, "{}", example(result, &page.interpreter.full_version))?;
+                    write_line(&example(result, page), out)?;
                 }
-                return Ok(());
+                Ok(())
             }
-            Event::Finished(finished) => {
-                let mut object = json!({
-                    "type": "summary",
-                    "python": finished.interpreter.full_version,
-                    "orphans": finished.orphans,
-                    "stopped_early": finished.stopped_early,
-                    "seconds": finished.duration.as_secs_f64(),
-                });
-                for (word, count) in finished.summary.all() {
-                    object[word] = count.into();
-                }
-                object
-            }
-        };
-        writeln!(out, "{object}")
+            Event::Finished(finished) => write_line(&summary(finished), out),
+        }
     }
 }
 
-fn example(result: &ExampleResult<'_>, python: &str) -> Value {
-    let mut object = json!({
-        "type": "example",
-        "page": result.page.name,
-        "line": result.example.block.line,
-        "id": result.example.id,
-        "section": result.example.section,
-        "python": python,
-        "verdict": result.verdict.word(),
-    });
+fn write_line(line: &Line<'_>, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    Problem {
+        format: u32,
+        page: &'a str,
+        line: Option<usize>,
+        message: &'a str,
+    },
+    Run {
+        format: u32,
+        verify: &'static str,
+        python: &'a str,
+        executable: String,
+        pages: usize,
+        examples: usize,
+        network_isolated: bool,
+    },
+    Example(Box<ExampleObject<'a>>),
+    Summary {
+        python: &'a str,
+        counts: Counts,
+        orphans: Vec<Orphan<'a>>,
+        stopped_early: bool,
+        seconds: f64,
+    },
+}
+
+#[derive(Serialize)]
+struct ExampleObject<'a> {
+    page: &'a str,
+    line: usize,
+    id: &'a str,
+    kind: &'static str,
+    heading: &'a str,
+    section: Option<&'a str>,
+    python: &'a str,
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unmet: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<OutcomeObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceback: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FailureObject<'a> {
+    kind: &'static str,
+    line: usize,
+    message: String,
+    differences: Vec<DifferenceObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct DifferenceObject<'a> {
+    of: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    expected: Option<&'a str>,
+    actual: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct OutcomeObject<'a> {
+    #[serde(flatten)]
+    ending: EndingFields<'a>,
+    stdout: String,
+    stderr: String,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "ending", rename_all = "snake_case")]
+enum EndingFields<'a> {
+    Completed,
+    Raised { exception: ExceptionObject<'a> },
+    Exited { status: i32 },
+    Killed { signal: i32 },
+    TimedOut { limit_seconds: f64 },
+    TooMuchOutput { limit_bytes: u64 },
+    Lost { reason: &'a str },
+}
+
+#[derive(Serialize)]
+struct ExceptionObject<'a> {
+    #[serde(rename = "type")]
+    type_name: &'a str,
+    message: &'a str,
+    notes: &'a [String],
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    verified: usize,
+    ran: usize,
+    failed: usize,
+    unrecorded: usize,
+    blocked: usize,
+    skipped: usize,
+    illustrative: usize,
+}
+
+#[derive(Serialize)]
+struct Orphan<'a> {
+    file: &'a str,
+    id: Option<&'a str>,
+}
+
+fn run<'a>(started: &Started<'a>) -> Line<'a> {
+    Line::Run {
+        format: FORMAT,
+        verify: env!("CARGO_PKG_VERSION"),
+        python: &started.interpreter.full_version,
+        executable: started
+            .interpreter
+            .executable
+            .to_string_lossy()
+            .into_owned(),
+        pages: started.pages,
+        examples: started.examples,
+        network_isolated: started.network_isolated,
+    }
+}
+
+fn summary<'a>(finished: &Finished<'a>) -> Line<'a> {
+    let summary = &finished.summary;
+    Line::Summary {
+        python: &finished.interpreter.full_version,
+        counts: Counts {
+            verified: summary.verified,
+            ran: summary.ran,
+            failed: summary.failed,
+            unrecorded: summary.unrecorded,
+            blocked: summary.blocked,
+            skipped: summary.skipped,
+            illustrative: summary.illustrative,
+        },
+        orphans: finished
+            .orphans
+            .iter()
+            .map(|orphan| {
+                let (file, id) = plain::orphan(orphan);
+                Orphan { file, id }
+            })
+            .collect(),
+        stopped_early: finished.stopped_early,
+        seconds: finished.duration.as_secs_f64(),
+    }
+}
+
+fn example<'a>(result: &'a ExampleResult<'a>, page: &'a PageResult<'a>) -> Line<'a> {
+    let example = result.example;
+    let (mut reason, mut unmet, mut blocked_by) = (None, None, None);
     match &result.verdict {
-        Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => {
-            object["reason"] = reason.as_str().into();
+        Verdict::Skipped {
+            reason: given,
+            unmet: missing,
+        } => {
+            reason = Some(given.as_str());
+            unmet = Some(*missing);
         }
-        Verdict::Blocked { by } => object["blocked_by"] = by.as_str().into(),
-        Verdict::Unrecorded => object["message"] = headline(&result.verdict).into(),
-        Verdict::Failed(failure) => {
-            object["message"] = headline(&result.verdict).into();
-            object["failure_line"] = result.line().into();
-            object["differences"] = differences(failure);
-        }
-        Verdict::Verified | Verdict::Ran => {}
+        Verdict::Illustrative { reason: given } => reason = Some(given.as_str()),
+        Verdict::Blocked { by } => blocked_by = Some(by.as_str()),
+        Verdict::Verified | Verdict::Ran | Verdict::Failed(_) | Verdict::Unrecorded => {}
     }
-    if let Some(outcome) = &result.outcome {
-        object["outcome"] = self::outcome(outcome);
-    }
-    if let Some(traceback) = &result.traceback {
-        object["traceback"] = traceback.as_str().into();
-    }
-    object
+    Line::Example(Box::new(ExampleObject {
+        page: &result.page.name,
+        line: example.block.line,
+        id: &example.id,
+        kind: match example.kind {
+            Kind::Module(_) => "module",
+            Kind::Transcript(_) => "transcript",
+            Kind::Console(_) => "console",
+            Kind::File(_) => "file",
+        },
+        heading: &example.heading,
+        section: example.section.as_deref(),
+        python: &page.interpreter.full_version,
+        verdict: result.verdict.word(),
+        reason,
+        unmet,
+        blocked_by,
+        failure: plain::kind(&result.verdict).map(|kind| FailureObject {
+            kind,
+            line: result.line(),
+            message: plain::headline(&result.verdict),
+            differences: differences(result),
+        }),
+        outcome: result.outcome.as_ref().map(outcome),
+        traceback: result.traceback.as_deref(),
+    }))
 }
 
-fn differences(failure: &Failure) -> Value {
-    match failure {
-        Failure::Differs(differences) => differences
-            .iter()
-            .map(|difference| {
-                json!({
-                    "aspect": format!("{:?}", difference.aspect).to_lowercase(),
-                    "expected": difference.expected,
-                    "actual": difference.actual,
-                })
-            })
-            .collect(),
-        Failure::Steps(steps) => steps
-            .iter()
-            .map(|step| {
-                json!({
-                    "aspect": "step",
-                    "line": step.line,
-                    "expected": step.expected,
-                    "actual": step.actual,
-                })
-            })
-            .collect(),
-        Failure::PageOutdated { shown, recorded } => {
-            json!([{ "aspect": "page", "expected": recorded, "actual": shown }])
-        }
-        _ => json!([]),
-    }
-}
-
-fn outcome(outcome: &Outcome) -> Value {
-    let mut object = json!({
-        "stdout": lossy(&outcome.stdout),
-        "stderr": lossy(&outcome.stderr),
-        "seconds": outcome.duration.as_secs_f64(),
-    });
-    let (ending, detail): (&str, Value) = match &outcome.ending {
-        Ending::Completed => ("completed", Value::Null),
-        Ending::Raised(exception) => ("raised", exception.text().into()),
-        Ending::Exited { status, .. } => ("exited", (*status).into()),
-        Ending::Killed { signal } => ("killed", (*signal).into()),
-        Ending::TimedOut { limit } => ("timed_out", limit.as_secs_f64().into()),
-        Ending::TooMuchOutput { limit } => ("too_much_output", (*limit).into()),
-        Ending::Lost { reason } => ("lost", reason.as_str().into()),
+fn differences<'a>(result: &'a ExampleResult<'a>) -> Vec<DifferenceObject<'a>> {
+    let difference = |of, expected, actual| DifferenceObject {
+        of,
+        file: None,
+        line: None,
+        source: None,
+        expected,
+        actual,
     };
-    object["ending"] = ending.into();
-    if !detail.is_null() {
-        object["detail"] = detail;
+    match &result.verdict {
+        Verdict::Failed(Failure::Differs(differences)) => differences
+            .iter()
+            .map(|found| {
+                let (of, file) = match &found.aspect {
+                    Aspect::Stdout => ("stdout", None),
+                    Aspect::Stderr => ("stderr", None),
+                    Aspect::Exception => ("exception", None),
+                    Aspect::Exit => ("exit", None),
+                    Aspect::Artifact(name) => ("artifact", Some(name.as_str())),
+                };
+                DifferenceObject {
+                    file,
+                    ..difference(of, Some(&found.expected), Some(&found.actual))
+                }
+            })
+            .collect(),
+        Verdict::Failed(Failure::Steps(steps)) => steps
+            .iter()
+            .map(|step| DifferenceObject {
+                line: Some(result.example.block.code_line + step.line - 1),
+                source: (!step.source.is_empty()).then_some(&step.source),
+                ..difference("step", Some(&step.expected), Some(&step.actual))
+            })
+            .collect(),
+        Verdict::Failed(Failure::PageOutdated { shown, recorded }) => {
+            vec![difference("page", recorded.as_deref(), shown.as_deref())]
+        }
+        _ => Vec::new(),
     }
-    object
+}
+
+fn outcome(outcome: &Outcome) -> OutcomeObject<'_> {
+    OutcomeObject {
+        ending: match &outcome.ending {
+            Ending::Completed => EndingFields::Completed,
+            Ending::Raised(raised) => EndingFields::Raised {
+                exception: exception(raised),
+            },
+            Ending::Exited { status, .. } => EndingFields::Exited { status: *status },
+            Ending::Killed { signal } => EndingFields::Killed { signal: *signal },
+            Ending::TimedOut { limit } => EndingFields::TimedOut {
+                limit_seconds: limit.as_secs_f64(),
+            },
+            Ending::TooMuchOutput { limit } => EndingFields::TooMuchOutput {
+                limit_bytes: *limit,
+            },
+            Ending::Lost { reason } => EndingFields::Lost { reason },
+        },
+        stdout: lossy(&outcome.stdout),
+        stderr: lossy(&outcome.stderr),
+        seconds: outcome.duration.as_secs_f64(),
+    }
+}
+
+fn exception(exception: &Exception) -> ExceptionObject<'_> {
+    ExceptionObject {
+        type_name: &exception.type_name,
+        message: &exception.message,
+        notes: &exception.notes,
+        text: exception.text(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::super::plain::sample;
+    use super::*;
+
+    fn schema() -> Value {
+        serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap()
+    }
+
+    fn lines() -> Vec<Value> {
+        let text = sample::told(&mut Json, &sample::verdicts(), &["3.12.1", "3.13.0"])
+            + &sample::told_problems(&mut Json);
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Each place in a value where an object has a member, array positions left out.
+    fn members(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(object) => {
+                for (name, member) in object {
+                    let at = format!("{at}/{name}");
+                    members(member, &at, found);
+                    found.insert(at);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| members(item, at, found)),
+            _ => {}
+        }
+    }
+
+    /// The same places as the schema describes them.
+    fn described(schema: &Value, part: &Value, at: &str, found: &mut BTreeSet<String>) {
+        if let Some(name) = part["$ref"].as_str() {
+            described(
+                schema,
+                schema
+                    .pointer(&name[1..])
+                    .expect("a reference leads somewhere"),
+                at,
+                found,
+            );
+        }
+        for branch in ["oneOf", "allOf", "anyOf"]
+            .iter()
+            .filter_map(|word| part[word].as_array())
+            .flatten()
+        {
+            described(schema, branch, at, found);
+        }
+        for (name, property) in part["properties"].as_object().into_iter().flatten() {
+            assert!(
+                property["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 10),
+                "{at}/{name} needs a description"
+            );
+            let at = format!("{at}/{name}");
+            described(schema, property, &at, found);
+            found.insert(at);
+        }
+        described_items(schema, &part["items"], at, found);
+    }
+
+    fn described_items(schema: &Value, items: &Value, at: &str, found: &mut BTreeSet<String>) {
+        if !items.is_null() {
+            described(schema, items, at, found);
+        }
+    }
+
+    #[test]
+    fn lines_are_as_the_schema_says() {
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        assert!(jsonschema::draft202012::meta::is_valid(&schema()));
+        for line in lines() {
+            let errors: Vec<String> = validator
+                .iter_errors(&line)
+                .map(|error| error.to_string())
+                .collect();
+            assert!(errors.is_empty(), "{errors:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_every_field_and_no_other() {
+        let (mut written, mut known) = (BTreeSet::new(), BTreeSet::new());
+        for line in lines() {
+            members(&line, "", &mut written);
+        }
+        described(&schema(), &schema(), "", &mut known);
+        assert_eq!(written, known);
+    }
+
+    #[test]
+    fn the_schema_knows_every_way_to_fail_and_no_other() {
+        let written: BTreeSet<String> = lines()
+            .iter()
+            .filter_map(|line| Some(line["failure"]["kind"].as_str()?.to_owned()))
+            .collect();
+        let schema = schema();
+        let known = &schema["$defs"]["failure"]["properties"]["kind"]["enum"];
+        let known: BTreeSet<String> = serde_json::from_value(known.clone()).unwrap();
+        assert_eq!(written, known);
+    }
+
+    #[test]
+    fn a_line_of_the_wrong_form_is_refused() {
+        let validator = jsonschema::draft202012::new(&schema()).unwrap();
+        for line in lines() {
+            for name in ["type", "format", "verdict", "counts", "message"] {
+                let mut broken = line.clone();
+                if broken.as_object_mut().unwrap().remove(name).is_some() {
+                    assert!(!validator.is_valid(&broken), "without {name}: {broken}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_type_comes_first() {
+        let text = sample::told(&mut Json, &[Verdict::Ran], &["3.12.1"]);
+        assert!(
+            text.lines().all(|line| line.starts_with(r#"{"type":""#)),
+            "{text}"
+        );
+    }
 }

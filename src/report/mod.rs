@@ -7,6 +7,7 @@ pub mod github;
 pub mod human;
 pub mod json;
 pub mod junit;
+mod plain;
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::book::{Page, Problem};
 use crate::example::Example;
 use crate::interpreter::Interpreter;
 use crate::outcome::Outcome;
-use crate::verdict::Verdict;
+use crate::verdict::{Failure, Verdict};
 
 /// Something that a reporter may want to tell.
 #[derive(Debug)]
@@ -142,15 +143,20 @@ impl ExampleResult<'_> {
     /// Line of the page on which to point at a failure: of the first wrong step, of the innermost frame
     /// that is the example's own, or of the example.
     pub fn line(&self) -> usize {
-        use crate::verdict::Failure;
-        let of_step = match &self.verdict {
-            Verdict::Failed(Failure::Steps(steps)) => steps.first().map(|step| step.line),
+        self.exact_line().unwrap_or(self.example.block.code_line)
+    }
+
+    /// The one line that is wrong; `None` where the example as a whole is.
+    pub fn exact_line(&self) -> Option<usize> {
+        match &self.verdict {
+            Verdict::Failed(Failure::Steps(steps)) => steps
+                .first()
+                .map(|step| self.example.block.code_line + step.line - 1),
+            Verdict::Failed(
+                Failure::Raised(_) | Failure::RaisedOther { .. } | Failure::DoesNotParse(_),
+            ) => self.own_frame(),
             _ => None,
-        };
-        if let Some(line) = of_step {
-            return self.example.block.code_line + line - 1;
         }
-        self.own_frame().unwrap_or(self.example.block.code_line)
     }
 
     /// Line of the innermost frame of the traceback that is in this example.
@@ -176,5 +182,40 @@ pub trait Reporter {
     /// All runs are over: what can only be written whole is written now.
     fn finish(&mut self, _out: &mut dyn io::Write) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain::sample;
+    use super::*;
+
+    #[test]
+    fn a_failure_is_at_its_innermost_frame() {
+        let page = sample::page("docs/page.md", 2);
+        let line = page.examples[1].block.code_line;
+        let at = |traceback: &str| {
+            let mut result = sample::result(
+                &page,
+                1,
+                Verdict::Failed(Failure::Raised(sample::exception())),
+            );
+            result.traceback = Some(traceback.to_owned());
+            result.exact_line()
+        };
+        let own = format!("  File \"docs/page.md\", line {line}, in f\n    f()\n");
+        assert_eq!(at(&own), Some(line));
+        assert_eq!(
+            at(&format!(
+                "  | {own}  File \"/lib/json.py\", line 1, in loads\n"
+            )),
+            Some(line)
+        );
+        assert_eq!(
+            at("  File \"docs/page.md\", line 4, in f\n"),
+            None,
+            "of another example"
+        );
+        assert_eq!(at(""), None);
     }
 }

@@ -60,9 +60,9 @@ exit status 0
 --- stdout
 README.md:5  -  not Python: bash
 README.md:11  parsley/1  runs
-README.md:20  parsley/2  runs as a transcript of 1
+README.md:20  parsley/2  runs as a transcript of 1 statement
 README.md:27  -  not Python: toml
-README.md:32  parsley/3  runs as a transcript of 1
+README.md:32  parsley/3  runs as a transcript of 1 statement
 
 "#]]);
 }
@@ -108,9 +108,18 @@ Python [VERSION] ([PYTHON], by `PATH`): 11 examples on 1 page
 
 #[test]
 fn other_languages_are_listed_and_left_alone() {
-    let page: String = ["", "text", "rust", "pythonic", "python2", "ipython", "{.rust}", "{code-cell} r"]
-        .map(|info| format!("```{info}\nnot python at all\n```\n\n"))
-        .concat();
+    let page: String = [
+        "",
+        "text",
+        "rust",
+        "pythonic",
+        "python2",
+        "ipython",
+        "{.rust}",
+        "{code-cell} r",
+    ]
+    .map(|info| format!("```{info}\nnot python at all\n```\n\n"))
+    .concat();
     let project = Project::new().with("page.md", page);
     project.verify("list").is(str![[r#"
 exit status 0
@@ -187,7 +196,9 @@ print(len(fence))
 "#,
     );
     project.record_and_settle();
-    project.file_is("expected/page.toml", str![[r##"
+    project.file_is(
+        "expected/page.toml",
+        str![[r##"
 # verify recording, format 1
 format = 1
 
@@ -230,7 +241,8 @@ stdout = '''
 tabs
 '''
 
-"##]]);
+"##]],
+    );
 }
 
 #[test]
@@ -239,7 +251,9 @@ fn windows_line_ends_a_byte_order_mark_and_front_matter() {
     let page = format!("\u{feff}{}", page.replace('\n', "\r\n"));
     let project = Project::book().with("page.md", page.clone());
     project.record_and_settle();
-    project.file_is("expected/page.toml", str![[r##"
+    project.file_is(
+        "expected/page.toml",
+        str![[r##"
 # verify recording, format 1
 format = 1
 
@@ -249,7 +263,8 @@ stdout = '''
 'a\n\nb'
 '''
 
-"##]]);
+"##]],
+    );
     assert_eq!(project.read("page.md"), page);
 }
 
@@ -295,7 +310,7 @@ fn an_indented_block_is_an_example_only_with_a_prompt() {
     project.verify("list").is(str![[r#"
 exit status 0
 --- stdout
-page.md:3  page/1  runs as a transcript of 1
+page.md:3  page/1  runs as a transcript of 1 statement
 page.md:8  -  not Python
 
 "#]]);
@@ -369,18 +384,18 @@ nothing like it
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 10 examples on 1 page
-✓ page.md  1 verified, 2 ran, 6 skipped, 1 illustrative
+✓ page.md  2 verified, 1 ran, 6 skipped, 1 illustrative
   skipped      page.md:1 page/1: marked `notest`
   skipped      page.md:5 page/2: marked `ignore`
   illustrative page.md:9 page/3: marked `no_run`
-  ran          page.md:13 page/4
+  verified     page.md:13 page/4
   ran          page.md:17 page/5
   skipped      page.md:21 page/6: marked `test=skip`
   skipped      page.md:27 page/7: marked `skip: next if(True, reason="not today")`
   skipped      page.md:33 page/8: marked `skip: start`
   skipped      page.md:41 page/9: marked `pytest-codeblocks:skip`
   verified     page.md:45 page/10
-1 verified, 2 ran, 0 failed, 0 unrecorded, 0 blocked, 6 skipped, 1 illustrative in [TIME]
+2 verified, 1 ran, 0 failed, 0 unrecorded, 0 blocked, 6 skipped, 1 illustrative in [TIME]
 
 "#]]);
 }
@@ -493,7 +508,10 @@ exit status 0
 fn directories_that_hold_other_peoples_pages_are_passed_over() {
     let page = "```python\npass\n```\n";
     let project = Project::new()
-        .with("verify.toml", "exclude = [\"CHANGELOG.md\", \"drafts/old\"]\n")
+        .with(
+            "verify.toml",
+            "exclude = [\"CHANGELOG.md\", \"drafts/old\"]\n",
+        )
         .with("b.md", page)
         .with("README.md", page)
         .with("a.markdown", page)
@@ -557,7 +575,9 @@ Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
 1 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
 
 "#]]);
-    project.file_is("expected/page.toml", str![[r##"
+    project.file_is(
+        "expected/page.toml",
+        str![[r##"
 # verify recording, format 1
 format = 1
 
@@ -568,7 +588,8 @@ imported as greeting
 Hello, name = "parsley"!
 '''
 
-"##]]);
+"##]],
+    );
 }
 
 #[test]
@@ -604,7 +625,9 @@ print(x)
 "#;
     let project = Project::book().with("page.md", page);
     project.record_and_settle();
-    project.file_is("expected/page.toml", str![[r##"
+    project.file_is(
+        "expected/page.toml",
+        str![[r##"
 # verify recording, format 1
 format = 1
 
@@ -641,7 +664,8 @@ stdout = '''
 other
 '''
 
-"##]]);
+"##]],
+    );
     project.write("verify.toml", "session = \"heading\"\n");
     project.verify("").is(str![[r#"
 exit status 1

@@ -18,7 +18,16 @@
 //! | `interpreters` | missing, unsuitable and broken Pythons |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `cases` | the whole small books of `tests/cases/` |
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is how a failure is told; the fixture serves more modules to come"
+)]
 
+mod consoles;
 mod finding;
-mod verdicts;
+mod inline;
 mod project;
+mod recording;
+mod selecting;
+mod verdicts;

@@ -174,9 +174,16 @@ impl Project {
     /// What a run left, which is no scratch directory.
     #[track_caller]
     pub(crate) fn ran(&self, output: Output) -> Ran {
-        assert_eq!(self.scratch_files(), [""; 0], "left in the scratch directory");
+        assert_eq!(
+            self.scratch_files(),
+            [""; 0],
+            "left in the scratch directory"
+        );
         Ran {
-            status: output.status.code().unwrap_or_else(|| panic!("{:?}", output.status)),
+            status: output
+                .status
+                .code()
+                .unwrap_or_else(|| panic!("{:?}", output.status)),
             stdout: redacted(&output.stdout, self),
             stderr: redacted(&output.stderr, self),
         }
