@@ -85,7 +85,10 @@ impl Interpreter {
                     boundaries,
                     values: wanted,
                 } => self.run_module(py, unit, boundaries, wanted, &mut values, on_step),
-                Mode::Interactive { statements } => self.run_statements(py, statements, on_step),
+                Mode::Interactive { statements } => {
+                    self.run_statements(py, statements, on_step);
+                    Ok(())
+                }
                 Mode::Parse => self
                     .compile(py, &unit.source, &unit.path, "exec", 0)
                     .map(drop),
@@ -277,7 +280,7 @@ impl Interpreter {
         py: Python<'_>,
         statements: &[Statement],
         on_step: &mut OnStep<'_>,
-    ) -> PyResult<()> {
+    ) {
         for statement in statements {
             let result = self.run_statement(py, statement);
             let exception = result.err().map(|error| {
@@ -298,7 +301,6 @@ impl Interpreter {
                 break;
             }
         }
-        Ok(())
     }
 
     fn run_statement(&mut self, py: Python<'_>, statement: &Statement) -> PyResult<()> {
