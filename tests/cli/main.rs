@@ -21,6 +21,7 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::needless_raw_string_hashes,
     reason = "in a test, a panic is how a failure is told; the fixture serves more modules to come"
 )]
 
