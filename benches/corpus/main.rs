@@ -3,6 +3,11 @@
 //! `cargo bench --bench corpus`; `README.md` in `benches/` says what is measured and has figures. All
 //! commands of a table run in turn, round by round, so that a busy machine slows all of them alike; the
 //! ratios say more than the times.
+#![allow(
+    clippy::pedantic,
+    clippy::while_let_loop,
+    reason = "the driver is young; its lints come with its figures"
+)]
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod generate;

@@ -19,6 +19,8 @@
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `cases` | the whole small books of `tests/cases/` |
 #![allow(
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
     dead_code,
     clippy::unwrap_used,
     clippy::needless_raw_string_hashes,
