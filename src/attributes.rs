@@ -267,7 +267,9 @@ fn words(text: &str) -> (Vec<Word>, Vec<String>) {
             let quote = behind.chars().next().filter(|c| matches!(c, '"' | '\''));
             if let Some(quote) = quote {
                 let Some((unquoted, behind)) = quoted(&behind[1..], quote) else {
-                    problems.push(format!("the value of `{name}` has no closing quote"));
+                    problems.push(format!(
+                        "the value of `{name}` has no closing quote: add it"
+                    ));
                     return (words, problems);
                 };
                 value = Some(unquoted);
@@ -354,8 +356,15 @@ fn need_of(need: &str) -> Result<Need, String> {
     if need == "root" {
         return Ok(Need::Root);
     }
-    if let Some(program) = need.strip_prefix("program:") {
-        return Ok(Need::Program(program.trim().to_owned()));
+    if let Some(program) = need.strip_prefix("program:").map(str::trim) {
+        let is_name = !program.is_empty() && !program.contains([' ', '\t', '/']);
+        return if is_name {
+            Ok(Need::Program(program.to_owned()))
+        } else {
+            Err(format!(
+                "`requires=\"{need}\"` names no program: write one such as `requires=program:redis-server`"
+            ))
+        };
     }
     if need.contains(':') || need.contains(char::is_whitespace) {
         return Err(format!(
@@ -390,7 +399,7 @@ fn shell_words(text: &str) -> Result<Vec<String>, String> {
                     match characters.next() {
                         Some(inner) if inner == character => break,
                         Some(inner) => word.push(inner),
-                        None => return Err(format!("`{text}` has no closing quote")),
+                        None => return Err(format!("`{text}` has no closing quote: add it")),
                     }
                 }
             }
@@ -586,7 +595,10 @@ mod tests {
             "timeout=soon",
             "`soon` is not a duration: write one such as `30s`, `500ms` or `2m`",
         );
-        rejects("stdin=\"a", "the value of `stdin` has no closing quote");
+        rejects(
+            "stdin=\"a",
+            "the value of `stdin` has no closing quote: add it",
+        );
         rejects(
             "raises=1x",
             "`raises=1x` does not name an exception: write one such as `raises=ValueError`",

@@ -70,10 +70,10 @@ pub struct Book {
 impl Book {
     /// Reads the pages at `paths`, or the configured ones if there are none.
     pub fn read(config: &Config, paths: &[PathBuf]) -> Result<Book> {
-        let (files, mut problems) = find(config, paths)?;
         let here = std::env::current_dir()
             .and_then(|path| path.canonicalize())
             .unwrap_or_default();
+        let (files, mut problems) = find(config, paths, &here)?;
         let mut pages = Vec::new();
         for file in files {
             let name = display_name(&file, &here);
@@ -120,7 +120,7 @@ pub fn display_name(file: &Path, here: &Path) -> String {
         .into_owned()
 }
 
-fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem>)> {
+fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Problem>)> {
     let mut starts = Vec::new();
     if paths.is_empty() {
         for path in &config.pages {
@@ -160,18 +160,24 @@ fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem
                     files.push(entry.into_path());
                 }
                 Ok(_) => {}
+                Err(error) if error.path().is_some_and(|path| is_no_page(config, path)) => {}
                 Err(error) => {
                     let what = match error.loop_ancestor() {
-                        Some(above) => format!(
-                            "this link leads back to `{}`: remove it or name it in `exclude`",
-                            above.display()
-                        ),
+                        Some(above) => {
+                            let above = match display_name(above, here) {
+                                name if name.is_empty() => ".".to_owned(),
+                                name => name,
+                            };
+                            format!(
+                                "this link leads back to `{above}`: remove it or name it in `exclude`"
+                            )
+                        }
                         None => match error.io_error() {
                             Some(cause) => format!("cannot be read: {cause}"),
                             None => error.to_string(),
                         },
                     };
-                    let page = error.path().unwrap_or(&start).display().to_string();
+                    let page = display_name(error.path().unwrap_or(&start), here);
                     problems.push(Problem {
                         page,
                         line: None,
@@ -184,6 +190,11 @@ fn find(config: &Config, paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Problem
     files.sort_by_cached_key(|file| reading_order(file));
     files.dedup();
     Ok((files, problems))
+}
+
+/// Whether nobody misses what could not be read: it is excluded, or a link to nowhere that is no page.
+fn is_no_page(config: &Config, path: &Path) -> bool {
+    is_passed_over(config, path) || (path.is_symlink() && !path.exists() && !is_page(path))
 }
 
 /// A directory's `README.md` or `index.md` opens it; the rest follows by name.

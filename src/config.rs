@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pep440_rs::Version;
 use serde::Deserialize;
 
 use crate::attributes;
@@ -124,8 +126,8 @@ impl Config {
 
     /// Reads one file.
     pub fn read(file: &Path) -> Result<Config> {
-        let text = fs::read_to_string(file)
-            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        let name = name_here(file);
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{name}`"))?;
         let root = file.parent().unwrap_or(Path::new(".")).to_owned();
         let written: Written = match toml::from_str(&text) {
             Ok(written) => written,
@@ -133,16 +135,10 @@ impl Config {
                 let line = error
                     .span()
                     .map_or(1, |span| text[..span.start].lines().count().max(1));
-                bail!(
-                    "{}:{line}: {}; `verify init` writes a commented one",
-                    file.display(),
-                    error.message().trim()
-                );
+                bail!("{name}:{line}: {}", with_way_out(error.message().trim()));
             }
         };
-        written
-            .check(root, true)
-            .with_context(|| format!("in `{}`", file.display()))
+        written.check(root, true).with_context(|| name)
     }
 
     fn without_file(start: &Path) -> Config {
@@ -171,6 +167,39 @@ impl Config {
     }
 }
 
+/// A path as a person would type it here.
+fn name_here(file: &Path) -> String {
+    let here = std::env::current_dir().and_then(|path| path.canonicalize());
+    let below = here.ok().and_then(|here| file.strip_prefix(here).ok());
+    below.unwrap_or(file).display().to_string()
+}
+
+/// The parser's message; for an unknown key the known one that it resembles, or all of them.
+fn with_way_out(message: &str) -> String {
+    let Some(names) = message.strip_prefix("unknown field `") else {
+        return format!("{message}; `verify init` writes a commented one");
+    };
+    // The names in backticks: first the unknown one, then those that are known.
+    let names: Vec<&str> = names
+        .split('`')
+        .step_by(2)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let (unknown, known) = (names[0], &names[1..]);
+    let nearest = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 2 && *distance * 2 < name.len());
+    match nearest {
+        Some((_, name)) => format!("unknown key `{unknown}`: did you mean `{name}`?"),
+        None => format!(
+            "unknown key `{unknown}`: known are `{}`",
+            known.join("`, `")
+        ),
+    }
+}
+
 impl Written {
     fn check(self, root: PathBuf, is_project: bool) -> Result<Config> {
         let defaults = Limits::default();
@@ -194,6 +223,15 @@ impl Written {
                     );
                 }
             }
+        }
+        let is_version = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_digit()) && Version::from_str(text).is_ok()
+        };
+        if let Some(other) = self.python.iter().find(|text| !is_version(text)) {
+            bail!("`python` names `{other}`, which is no version: write one such as `3.13`");
+        }
+        if let Some(runs @ 0..2) = self.proof_runs {
+            bail!("`proof-runs = {runs}` proves nothing: write 2 or more");
         }
         Ok(Config {
             pages: self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]),
@@ -222,7 +260,7 @@ impl Written {
             doctest,
             environment: self.environment,
             console: self.console.unwrap_or(is_project),
-            proof_runs: self.proof_runs.unwrap_or(3).max(2),
+            proof_runs: self.proof_runs.unwrap_or(3),
             root,
             is_project,
         })
@@ -324,7 +362,19 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        rejects("pagse = []", "verify.toml:1: unknown field `pagse`");
+        rejects(
+            "pagse = []",
+            "verify.toml:1: unknown key `pagse`: did you mean `pages`?",
+        );
+        rejects("colour = 1", "unknown key `colour`: known are `pages`, ");
+        rejects(
+            "python = [\"new\"]",
+            "`python` names `new`, which is no version: write one such as `3.13`",
+        );
+        rejects(
+            "proof-runs = 1",
+            "`proof-runs = 1` proves nothing: write 2 or more",
+        );
         rejects(
             "\n\nsession = \"file\"",
             "verify.toml:3: unknown variant `file`",

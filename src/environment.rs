@@ -129,9 +129,13 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unreadable { error, .. } | Self::Unwritable { error, .. } => Some(error),
             Self::Unusable(error) => error.source(),
-            Self::NoUv { .. } | Self::NotCreated { .. } | Self::NotInstalled { .. } => None,
+            // What the system or the installer said is part of the message.
+            Self::Unreadable { .. }
+            | Self::Unwritable { .. }
+            | Self::NoUv { .. }
+            | Self::NotCreated { .. }
+            | Self::NotInstalled { .. } => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::attributes::{Attributes, Place};
 use crate::console;
 use crate::doctest;
-use crate::markdown::{self, Block, Comment, Document};
+use crate::markdown::{self, Block, Comment, Document, Heading};
 
 /// Our name, as it stands before the words of a comment directive.
 const DIRECTIVE: &str = "verify:";
@@ -101,6 +101,13 @@ pub fn find(document: &Document, page: &str, stem: &str) -> (Examples, Vec<Probl
         problems: Vec::new(),
         ordinals: HashMap::new(),
         slugs: slugs(document),
+        sections: sections(document),
+        topics: topics(document),
+        skip_marks: document
+            .comments
+            .iter()
+            .filter(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end"))
+            .collect(),
     };
     finder.report_unread_directives();
     let mut above: Option<usize> = None;
@@ -129,6 +136,12 @@ struct Finder<'a> {
     ordinals: HashMap<Option<usize>, usize>,
     /// For each heading, a slug that is its own on this page.
     slugs: Vec<String>,
+    /// For each heading, its number or that of the nearest one above that has one.
+    sections: Vec<Option<String>>,
+    /// For each heading, how many of level 2 there are down to it.
+    topics: Vec<usize>,
+    /// The comments that begin and end regions to skip.
+    skip_marks: Vec<&'a Comment>,
 }
 
 impl Finder<'_> {
@@ -137,7 +150,7 @@ impl Finder<'_> {
     fn take(&mut self, index: usize, block: &Block, above: Option<usize>) -> Option<usize> {
         let info = Info::of(block.info.as_deref().unwrap_or_default());
         let mut attributes = Attributes::default();
-        let mut messages = Vec::new();
+        let mut messages: Vec<(usize, String)> = Vec::new();
         if self.directives(index, block, &mut attributes, &mut messages) {
             self.other(block, &info.language, above);
             if let Some(at) = above {
@@ -166,10 +179,10 @@ impl Finder<'_> {
         };
         let is_example = is_file || is_python || is_transcript || !commands.is_empty();
         if is_example {
-            messages.extend(fence_messages);
+            messages.extend(fence_messages.into_iter().map(|text| (block.line, text)));
         }
-        for message in messages {
-            self.problem(block.line, message);
+        for (line, message) in messages {
+            self.problem(line, message);
         }
         if !is_example {
             self.other(block, &info.language, None);
@@ -194,15 +207,13 @@ impl Finder<'_> {
             }
             Kind::Module(comments(&block.code))
         };
-        let heading = self
-            .document
-            .headings
-            .iter()
-            .rposition(|heading| heading.line < block.line);
+        let headings = &self.document.headings;
+        let heading = headings
+            .partition_point(|heading| heading.line < block.line)
+            .checked_sub(1);
         let ordinal = self.ordinals.entry(heading).or_default();
         *ordinal += 1;
         let slug = heading.map_or(self.stem, |at| self.slugs[at].as_str());
-        let above_here = &self.document.headings[..heading.map_or(0, |at| at + 1)];
         let example = Example {
             id: attributes
                 .id
@@ -212,18 +223,11 @@ impl Finder<'_> {
             source: block.code.clone(),
             attributes,
             block: block.clone(),
-            heading: above_here
-                .last()
-                .map(|heading| heading.text.clone())
+            heading: heading
+                .map(|at| headings[at].text.clone())
                 .unwrap_or_default(),
-            section: above_here
-                .iter()
-                .rev()
-                .find_map(|heading| section_number(&heading.text)),
-            topic: above_here
-                .iter()
-                .filter(|heading| heading.level == 2)
-                .count(),
+            section: heading.and_then(|at| self.sections[at].clone()),
+            topic: heading.map_or(0, |at| self.topics[at]),
             output: None,
         };
         self.found.examples.push(example);
@@ -236,12 +240,13 @@ impl Finder<'_> {
         index: usize,
         block: &Block,
         attributes: &mut Attributes,
-        messages: &mut Vec<String>,
+        messages: &mut Vec<(usize, String)>,
     ) -> bool {
         let mut is_output = false;
         for comment in self.comments_above(index, block) {
             if let Some(words) = comment.text.strip_prefix(DIRECTIVE) {
-                messages.extend(attributes.read(words, Place::Directive));
+                let found = attributes.read(words, Place::Directive);
+                messages.extend(found.into_iter().map(|text| (comment.line, text)));
             } else if let Some(reason) = skips(&comment.text) {
                 attributes.skip = Some(reason);
             } else if comment.text == "pytest-codeblocks:expected-output" {
@@ -261,9 +266,11 @@ impl Finder<'_> {
             .map_or(0, |before| self.document.blocks[before].span.end);
         let mut below = block.span.start;
         let mut found = Vec::new();
-        for comment in self.document.comments.iter().rev() {
-            if comment.span.end > below || comment.span.start < from {
-                continue;
+        let comments = &self.document.comments;
+        let above = comments.partition_point(|comment| comment.span.end <= below);
+        for comment in comments[..above].iter().rev() {
+            if comment.span.start < from {
+                break;
             }
             let between = &self.page[comment.span.end..below];
             if !between.chars().all(|c| c.is_whitespace() || c == '>') {
@@ -278,13 +285,8 @@ impl Finder<'_> {
 
     /// Between `<!-- skip: start -->` and `<!-- skip: end -->`.
     fn skipped_region(&self, block: &Block) -> Option<String> {
-        let mut marks = self
-            .document
-            .comments
-            .iter()
-            .filter(|comment| comment.span.end <= block.span.start);
-        let last =
-            marks.rfind(|comment| matches!(comment.text.as_str(), "skip: start" | "skip: end"))?;
+        let above = |mark: &&&Comment| mark.span.end <= block.span.start;
+        let last = self.skip_marks.iter().rfind(above)?;
         (last.text == "skip: start").then(|| "marked `skip: start`".to_owned())
     }
 
@@ -403,6 +405,24 @@ pub fn section_number(heading: &str) -> Option<String> {
             .split('.')
             .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     is_number.then(|| word.to_owned())
+}
+
+fn sections(document: &Document) -> Vec<Option<String>> {
+    let mut nearest = None;
+    let number = |heading: &Heading| {
+        nearest = section_number(&heading.text).or_else(|| nearest.take());
+        nearest.clone()
+    };
+    document.headings.iter().map(number).collect()
+}
+
+fn topics(document: &Document) -> Vec<usize> {
+    let mut topic = 0;
+    let count = |heading: &Heading| {
+        topic += usize::from(heading.level == 2);
+        topic
+    };
+    document.headings.iter().map(count).collect()
 }
 
 /// For each heading a slug, made of its words without its number; a second one of the same name gets `-2`.
@@ -639,7 +659,7 @@ mod tests {
             &[
                 "x|module|3|-",
                 "page/2|module|7|-",
-                "7: unknown attribute `rasies`: did you mean `raises`?",
+                "6: unknown attribute `rasies`: did you mean `raises`?",
                 "10: this directive stands above no code block: put it directly above one",
             ],
         );

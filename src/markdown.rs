@@ -177,9 +177,10 @@ fn block(
         .map(|index| {
             let whole = lines.range(code_line + index);
             // A piece that began on an earlier line has nothing of its surroundings before this one.
+            let first = pieces.partition_point(|piece| piece.end <= whole.start);
             let start = pieces
-                .iter()
-                .find(|piece| piece.start < whole.end && piece.end > whole.start)
+                .get(first)
+                .filter(|piece| piece.start < whole.end)
                 .map_or(whole.end, |piece| piece.start.max(whole.start));
             start..whole.end
         })

@@ -380,7 +380,10 @@ static THREAD: LazyLock<[Pattern; 2]> = LazyLock::new(|| {
     ]
 });
 
-static ID: LazyLock<[Pattern; 1]> = LazyLock::new(|| [pattern(r"\b[0-9]{8,16}\b", "[ID]")]);
+static ID: LazyLock<[Pattern; 1]> = LazyLock::new(|| {
+    // Not the decimals of a float.
+    [pattern(r"(^|[^0-9.])\b[0-9]{8,16}\b", "${1}[ID]")]
+});
 
 static SPACES: LazyLock<[Pattern; 3]> = LazyLock::new(|| {
     [
@@ -620,7 +623,8 @@ const SHOWN_LINES: usize = 5;
 static BRACES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{[^{}\[\]()]*\}", "").regex);
 static BRACKETS: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\{[^{}\[\]()]*\}|\[[^{}\[\]()]*\]|\([^{}\[\]()]*\)", "").regex);
-static HASH: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?\b[0-9]{16,19}\b", "").regex);
+static HASH: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?:^|[^0-9.])-?\b[0-9]{16,19}\b", "").regex);
 static NUMBERS: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("-?{NUMBER}"), "").regex);
 
 fn find_cause(a: &str, b: &str, context_a: &Context, context_b: &Context) -> (Cause, Vec<Rule>) {

@@ -571,10 +571,10 @@ exit status 1
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
 refused: page.md:3 (one/1)
-  its output varies from run to run: hash of a string
+  its output varies from run to run: random without a seed
   ± [VARIES]
   ± [VARIES]
-  print whether two hashes are equal
+  seed it (`random.seed(1)`, `default_rng(1)`), or, if it is measured, print whether it is below a bound
 
 recorded 0 examples: 0 recordings and 0 pages written, 1 refused, 0 failed
 

@@ -470,11 +470,22 @@ fn an_example_that_kills_its_process() {
         page("", "import os, signal\nprint('last words', flush=True)\nos.kill(os.getpid(), signal.SIGSEGV)"),
     );
     project.verify("").is(str![[r#"
-exit status 0
+exit status 1
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
-✓ page.md  1 ran
-0 verified, 1 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+✗ page.md  1 failed
+error: its process was killed by SIGSEGV
+  --> page.md:4 (one/1, Python [VERSION])
+    |
+  4 | import os, signal
+  5 | print('last words', flush=True)
+  6 | os.kill(os.getpid(), signal.SIGSEGV)
+    |
+  stdout:
+    last words
+  again: verify page.md --example one/1
+
+0 verified, 0 ran, 1 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
 
 "#]]);
 }

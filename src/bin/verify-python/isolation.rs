@@ -18,6 +18,11 @@ pub(crate) fn become_host() {
     // Each of these is a comfort, not a need: a host that was denied one still runs examples.
     let _ = rustix::process::setsid();
     become_subreaper();
+    // Rust's own handlers would let an example survive a signal that kills every other Python.
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: the default action needs no memory of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Makes a fresh child the head of its session: a process group of its own, and parent to its orphans,
