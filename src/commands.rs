@@ -18,7 +18,7 @@ use crate::environment::{self, Progress};
 use crate::example::{Example, Kind};
 use crate::interpreter::{self, Interpreter, Request};
 use crate::outcome::Ending;
-use crate::record::{self, Draft, Proof, Reason};
+use crate::record::{self, Draft, PassedOver, Proof, Reason};
 use crate::recording::{self, Recording};
 use crate::report::github::{Github, Inert};
 use crate::report::human::{Human, Verbosity, count};
@@ -136,11 +136,16 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     for file in &written.removed {
         writeln!(out, "removed {}", file.display())?;
     }
-    for page in &written.passed_over {
-        writeln!(
-            out,
-            "{page} was changed meanwhile and is left alone; record it again"
-        )?;
+    for (page, reason) in &written.passed_over {
+        let reason = match reason {
+            PassedOver::ChangedMeanwhile => {
+                "was changed meanwhile and is left alone; record it again"
+            }
+            PassedOver::CannotShow => {
+                "cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else"
+            }
+        };
+        writeln!(out, "{page} {reason}")?;
     }
     writeln!(
         out,

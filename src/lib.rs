@@ -13,8 +13,10 @@
 //! | [`session`] | examples → sessions | `example`, `config` |
 //! | [`outcome`] | what running one example did | – |
 //! | [`normalize`], [`matching`], [`compare`], [`diff`] | outcome × expectation | `outcome`, `recording` |
+//! | [`diagnose`] | why two runs differ, and what settles it | `normalize`, `matching` |
 //! | [`recording`] | a file under `expected/` | `normalize`, `matching`, `outcome` |
 //! | [`verdict`] | what is to be said of an example | the pure modules |
+//! | [`rewrite`] | new outputs → edits of a page | the pure modules |
 //! | [`config`] | `verify.toml` | `attributes`, `doctest` |
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
 //! | [`interpreter`], [`environment`] | which Python, with which packages | – |
@@ -39,6 +41,7 @@ pub mod commands;
 pub mod compare;
 pub mod config;
 pub mod console;
+pub mod diagnose;
 pub mod diff;
 pub mod doctest;
 pub mod environment;
@@ -53,6 +56,7 @@ pub mod protocol;
 pub mod record;
 pub mod recording;
 pub mod report;
+pub mod rewrite;
 pub mod schedule;
 pub mod session;
 pub mod state;

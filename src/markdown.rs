@@ -261,6 +261,25 @@ fn number(level: HeadingLevel) -> u8 {
     }
 }
 
+/// Where the line begins that holds this offset.
+pub fn line_start(page: &str, offset: usize) -> usize {
+    let bytes = page.as_bytes();
+    (0..offset)
+        .rev()
+        .find(|&at| bytes[at] == b'\n' || bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
+        .map_or(0, |at| at + 1)
+}
+
+/// Where the line behind this offset begins; the page's end if it is on the last. To Markdown a carriage
+/// return alone ends a line too.
+pub fn next_line(page: &str, offset: usize) -> usize {
+    match page[offset..].find(['\n', '\r']) {
+        Some(at) if page[offset + at..].starts_with("\r\n") => offset + at + 2,
+        Some(at) => offset + at + 1,
+        None => page.len(),
+    }
+}
+
 /// Byte offsets ↔ line numbers.
 struct Lines {
     /// Offset at which each line starts.
@@ -273,10 +292,11 @@ impl Lines {
     fn of(page: &str) -> Lines {
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
         let mut offset = 0;
-        for line in page.split_inclusive('\n') {
+        while offset < page.len() {
+            let next = next_line(page, offset);
             starts.push(offset);
-            ends.push(offset + line.trim_end_matches('\n').trim_end_matches('\r').len());
-            offset += line.len();
+            ends.push(offset + page[offset..next].trim_end_matches(['\n', '\r']).len());
+            offset = next;
         }
         starts.push(offset);
         ends.push(offset);

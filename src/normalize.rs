@@ -5,17 +5,14 @@
 //! the recording by name, and everything else stays exact. [`Rule::Float`] is the one exception, for the
 //! reason given in [`crate::matching`].
 //!
-//! [`diagnose`] is the way to a rule: given two runs that differ, it says which one settles it, or what to
-//! change in the example, which is always better.
+//! [`crate::diagnose`] is the way to a rule: given two runs that differ, it says which one settles it.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
-
-use crate::matching::{Matching, lossy};
 
 /// A named rule, as `normalize=address,float=3` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -222,18 +219,18 @@ pub(crate) fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (likeness(&best) > 0.75).then_some(best)
 }
 
-const DEFAULT_DIGITS: u8 = 6;
+pub(crate) const DEFAULT_DIGITS: u8 = 6;
 
 /// Ids below this are replaced only beside a word such as `pid`: in a container they are small numbers,
 /// and a recording must not say that there are `[PID]` rows in a table.
 const SMALLEST_BARE_PID: u32 = 100;
 
-struct Pattern {
-    regex: Regex,
+pub(crate) struct Pattern {
+    pub(crate) regex: Regex,
     replacement: &'static str,
 }
 
-fn pattern(regex: &str, replacement: &'static str) -> Pattern {
+pub(crate) fn pattern(regex: &str, replacement: &'static str) -> Pattern {
     // `B` is a word boundary in terms of ASCII: the Unicode one would send every text that is not ASCII to
     // the slowest of the engines.
     let regex = regex.replace("\\b", "(?-u:\\b)");
@@ -246,7 +243,7 @@ fn pattern(regex: &str, replacement: &'static str) -> Pattern {
 const MONTH: &str = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*";
 const CLOCK: &str = "[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?";
 const ZONE: &str = "(?: ?(?:Z|UTC|GMT)| ?[+-][0-9]{2}:?[0-9]{2})";
-const NUMBER: &str = "[0-9]+(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?";
+pub(crate) const NUMBER: &str = "[0-9]+(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?";
 const UNIT: &str = "(?:ns|nsecs?|us|µs|μs|usecs?|ms|msecs?|s|secs?|seconds?|milliseconds?|microseconds?\
                     |nanoseconds?|mins?|minutes?|h|hrs?|hours?)";
 
@@ -486,266 +483,6 @@ fn is_part_of_decimal(text: &str, number: &Range<usize>) -> bool {
     let point = |at: Option<usize>| at.and_then(|at| bytes.get(at)) == Some(&b'.');
     (point(number.start.checked_sub(1)) && digit(number.start.checked_sub(2)))
         || (point(Some(number.end)) && digit(Some(number.end + 1)))
-}
-
-/// Why two runs of the same example printed different things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
-    Address,
-    Path,
-    Uuid,
-    Date,
-    Time,
-    Port,
-    Pid,
-    Thread,
-    Id,
-    Version,
-    Rounding,
-    SetOrder,
-    ItemOrder,
-    LineOrder,
-    Hash,
-    Random,
-    Unknown,
-}
-
-impl Cause {
-    /// The cause in words, to stand behind `likely cause: `.
-    pub fn words(self) -> &'static str {
-        match self {
-            Cause::Address => "memory address in a default `repr`",
-            Cause::Path => "scratch path",
-            Cause::Uuid => "random UUID",
-            Cause::Date => "clock or date",
-            Cause::Time => "elapsed time",
-            Cause::Port => "port number that the system chose",
-            Cause::Pid => "process id",
-            Cause::Thread => "thread identifier",
-            Cause::Id => "identity of an object, or another large number",
-            Cause::Version => "version of Python",
-            Cause::Rounding => "rounding of floats",
-            Cause::SetOrder => "set order",
-            Cause::ItemOrder => "order of items, from a set or shuffled without a seed",
-            Cause::LineOrder => "thread or process interleaving, or a loop over a set",
-            Cause::Hash => "hash of a string",
-            Cause::Random => "random without a seed",
-            Cause::Unknown => "unknown",
-        }
-    }
-
-    /// What to change in the example, so that no rule is needed.
-    fn change(self) -> &'static str {
-        match self {
-            Cause::Address => "give the class a `__repr__`, or compare with `is`",
-            Cause::Path => "print a relative path or the name alone",
-            Cause::Uuid => "print its length or version, or use `uuid.uuid5`",
-            Cause::Date => "use a fixed date, or pass the clock in",
-            Cause::Time => "print whether it is below a bound with a wide margin, or count steps",
-            Cause::Port => "do not print the port",
-            Cause::Pid => "do not print the process id",
-            Cause::Thread => "name the threads and print the names",
-            Cause::Id => "compare with `is` and print the result",
-            Cause::Version => "print `sys.version_info >= (3, 12)`",
-            Cause::Rounding => "print it rounded, such as `{value:.6g}`",
-            Cause::SetOrder => "print `sorted(…)` of the set",
-            Cause::ItemOrder => "print `sorted(…)`, or seed what shuffles",
-            Cause::LineOrder => {
-                "collect results and print them after `join`, loop over `sorted(…)`, or mark the example `unordered`"
-            }
-            Cause::Hash => "print whether two hashes are equal",
-            Cause::Random => {
-                "seed it (`random.seed(1)`, `default_rng(1)`), or, if it is measured, print whether it is below a bound"
-            }
-            Cause::Unknown => {
-                "make the example print the same each time, or write `[..]` in the recording for what varies"
-            }
-        }
-    }
-}
-
-/// What [`diagnose`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnosis {
-    pub cause: Cause,
-    /// The rules that make the two outputs equal; empty where only a change of the example does. More than
-    /// one where several things vary at once; the cause is then that of the first.
-    pub rules: Vec<Rule>,
-    /// What to do about it: the change of the example first, then the rule.
-    pub advice: String,
-    /// Lines that differ, the first few, as both runs printed them.
-    pub lines: Vec<(String, String)>,
-}
-
-/// Why `a` and `b`, the same output of two runs, differ, and what settles it.
-///
-/// It tries: each rule alone, the smallest set of rules together, then whether the same lines, items or
-/// numbers are there. The first that makes the two equal is the answer, so the order goes from what is
-/// recognised by its form to what is only inferred.
-pub fn diagnose(a: &str, b: &str, context_a: &Context, context_b: &Context) -> Diagnosis {
-    let (cause, rules) = find_cause(a, b, context_a, context_b);
-    let mut advice = cause.change().to_owned();
-    if !rules.is_empty() {
-        let names: Vec<String> = rules.iter().map(Rule::to_string).collect();
-        let _ = write!(advice, "; or write `normalize={}`", names.join(","));
-    }
-    Diagnosis {
-        cause,
-        rules,
-        advice,
-        lines: differing_lines(a, b),
-    }
-}
-
-/// [`diagnose`] for output as it comes.
-pub fn diagnose_bytes(a: &[u8], b: &[u8], context_a: &Context, context_b: &Context) -> Diagnosis {
-    diagnose(&lossy(a), &lossy(b), context_a, context_b)
-}
-
-/// The rules that explain a difference between two runs of one interpreter, the most telling first.
-const SUSPECTS: [(Rule, Cause); 11] = [
-    (Rule::Address, Cause::Address),
-    (Rule::Path, Cause::Path),
-    (Rule::Uuid, Cause::Uuid),
-    (Rule::Date, Cause::Date),
-    (Rule::Time, Cause::Time),
-    (Rule::Port, Cause::Port),
-    (Rule::Pid, Cause::Pid),
-    (Rule::Thread, Cause::Thread),
-    (Rule::Id, Cause::Id),
-    (Rule::Version, Cause::Version),
-    (Rule::Spaces, Cause::Unknown),
-];
-
-/// How many pairs of lines a [`Diagnosis`] keeps.
-const SHOWN_LINES: usize = 5;
-
-static BRACES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{[^{}\[\]()]*\}", "").regex);
-static BRACKETS: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"\{[^{}\[\]()]*\}|\[[^{}\[\]()]*\]|\([^{}\[\]()]*\)", "").regex);
-static HASH: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?:^|[^0-9.])-?\b[0-9]{16,19}\b", "").regex);
-static NUMBERS: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("-?{NUMBER}"), "").regex);
-
-fn find_cause(a: &str, b: &str, context_a: &Context, context_b: &Context) -> (Cause, Vec<Rule>) {
-    let settles =
-        |rules: &[Rule]| a != b && apply(rules, a, context_a) == apply(rules, b, context_b);
-    for (rule, cause) in SUSPECTS {
-        if rule != Rule::Spaces && settles(&[rule]) {
-            return (cause, vec![rule]);
-        }
-    }
-    for digits in [12, DEFAULT_DIGITS] {
-        let matching = Matching {
-            digits: Some(digits),
-            ..Matching::default()
-        };
-        if a != b && matching.matches(a.as_bytes(), b.as_bytes()) {
-            return (Cause::Rounding, vec![Rule::Float(digits)]);
-        }
-    }
-    let mut rules: Vec<Rule> = SUSPECTS.iter().map(|(rule, _)| *rule).collect();
-    if settles(&rules) {
-        for (rule, _) in SUSPECTS.iter().rev() {
-            let fewer: Vec<Rule> = rules
-                .iter()
-                .copied()
-                .filter(|other| other != rule)
-                .collect();
-            if settles(&fewer) {
-                rules = fewer;
-            }
-        }
-        let cause = SUSPECTS.iter().find(|(rule, _)| rules.contains(rule));
-        return (cause.map_or(Cause::Unknown, |(_, cause)| *cause), rules);
-    }
-    let same = |form: &dyn Fn(&str) -> String| a != b && form(a) == form(b);
-    let masked =
-        |regex: &'static Regex| move |text: &str| regex.replace_all(text, "#").into_owned();
-    let cause = if same(&|text| items_sorted(text, &BRACES)) {
-        Cause::SetOrder
-    } else if same(&|text| items_sorted(text, &BRACKETS)) {
-        Cause::ItemOrder
-    } else if same(&|text| sorted(text.lines())) {
-        Cause::LineOrder
-    } else if same(&words_sorted) {
-        Cause::ItemOrder
-    } else if same(&masked(&HASH)) {
-        Cause::Hash
-    } else if same(&masked(&NUMBERS)) {
-        Cause::Random
-    } else {
-        Cause::Unknown
-    };
-    (cause, Vec::new())
-}
-
-/// `text` with the items inside each innermost bracket in sorted order.
-fn items_sorted(text: &str, brackets: &Regex) -> String {
-    let sort = |found: &Captures| {
-        let whole = &found[0];
-        let mut items: Vec<&str> = whole[1..whole.len() - 1]
-            .split(',')
-            .map(str::trim)
-            .collect();
-        items.sort_unstable();
-        format!(
-            "{}{}{}",
-            &whole[..1],
-            items.join(","),
-            &whole[whole.len() - 1..]
-        )
-    };
-    brackets.replace_all(text, sort).into_owned()
-}
-
-/// `text` with the words of each line in sorted order.
-fn words_sorted(text: &str) -> String {
-    let separators = |c: char| c.is_whitespace() || c == ',';
-    text.lines()
-        .map(|line| sorted(line.split(separators).filter(|word| !word.is_empty())))
-        .collect::<Vec<_>>()
-        .join("\n\n")
-}
-
-fn sorted<'t>(parts: impl Iterator<Item = &'t str>) -> String {
-    let mut parts: Vec<&str> = parts.collect();
-    parts.sort_unstable();
-    parts.join("\n")
-}
-
-/// Pairs of lines that differ once the equal beginning and end are left off.
-fn differing_lines(a: &str, b: &str) -> Vec<(String, String)> {
-    let (a, b): (Vec<&str>, Vec<&str>) = (
-        a.split_inclusive('\n').collect(),
-        b.split_inclusive('\n').collect(),
-    );
-    let start = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-    let rest = a.len().min(b.len()) - start;
-    let end = a
-        .iter()
-        .rev()
-        .zip(b.iter().rev())
-        .take(rest)
-        .take_while(|(a, b)| a == b)
-        .count();
-    let (a, b) = (&a[start..a.len() - end], &b[start..b.len() - end]);
-    let line = |lines: &[&str], at: usize| {
-        lines
-            .get(at)
-            .map_or(String::new(), |line| (*line).to_owned())
-    };
-    (0..a.len().max(b.len()))
-        .map(|at| (line(a, at), line(b, at)))
-        .filter(|(a, b)| a != b)
-        .map(|(a, b)| {
-            (
-                a.trim_end_matches('\n').to_owned(),
-                b.trim_end_matches('\n').to_owned(),
-            )
-        })
-        .take(SHOWN_LINES)
-        .collect()
 }
 
 #[cfg(test)]
@@ -1078,101 +815,6 @@ mod tests {
             "`float=0` is not a number of significant digits; write 1 to 15, such as `float=6`"
         );
         assert!(problem("float=x").contains("`float=x`"));
-    }
-
-    fn cause(a: &str, b: &str, wanted: Cause, rules: &[Rule]) {
-        let other = Context {
-            scratch: "/home/me/.cache/verify/s-2".into(),
-            pids: vec![5151],
-        };
-        let got = diagnose(a, b, &context(), &other);
-        assert_eq!(
-            (got.cause, got.rules.as_slice()),
-            (wanted, rules),
-            "{a:?} {b:?}"
-        );
-    }
-
-    #[test]
-    fn a_rule_that_makes_them_equal_is_the_cause() {
-        cause(
-            "<C at 0x7f0000000010>",
-            "<C at 0x7f0000000020>",
-            Cause::Address,
-            &[Rule::Address],
-        );
-        cause("took 0.12s", "took 0.13s", Cause::Time, &[Rule::Time]);
-        cause(
-            "2024-01-01 10:00:00",
-            "2024-01-01 10:00:01",
-            Cause::Date,
-            &[Rule::Date],
-        );
-        cause("I am 4242", "I am 5151", Cause::Pid, &[Rule::Pid]);
-        cause(
-            "/home/me/.cache/verify/s-1/a",
-            "/home/me/.cache/verify/s-2/a",
-            Cause::Path,
-            &[Rule::Path],
-        );
-        cause("140123456789012", "140123456789099", Cause::Id, &[Rule::Id]);
-        cause(
-            "0.30000000000000004",
-            "0.3",
-            Cause::Rounding,
-            &[Rule::Float(12)],
-        );
-        cause("0.3333333", "0.3333334", Cause::Rounding, &[Rule::Float(6)]);
-    }
-
-    #[test]
-    fn several_rules_together() {
-        cause(
-            "<C at 0x7f0000000010> in 1 ms",
-            "<C at 0x7f0000000020> in 2 ms",
-            Cause::Address,
-            &[Rule::Address, Rule::Time],
-        );
-    }
-
-    #[test]
-    fn what_no_rule_settles() {
-        cause("{'a', 'b'}\n", "{'b', 'a'}\n", Cause::SetOrder, &[]);
-        cause(
-            "x {'a': 1, 'b': 2} y\n",
-            "x {'b': 2, 'a': 1} y\n",
-            Cause::SetOrder,
-            &[],
-        );
-        cause(
-            "frozenset({1, 2})",
-            "frozenset({2, 1})",
-            Cause::SetOrder,
-            &[],
-        );
-        cause("['a', 'b']\n", "['b', 'a']\n", Cause::ItemOrder, &[]);
-        cause("a b c\n", "b c a\n", Cause::ItemOrder, &[]);
-        cause("a\nb\nc\n", "b\na\nc\n", Cause::LineOrder, &[]);
-        cause(
-            "-1234567890123456789\n",
-            "2234567890123456789\n",
-            Cause::Hash,
-            &[],
-        );
-        cause("0.123 7\n", "0.456 12\n", Cause::Random, &[]);
-        cause("heads\n", "tails\n", Cause::Unknown, &[]);
-        cause("same\n", "same\n", Cause::Unknown, &[]);
-    }
-
-    #[test]
-    fn advice_names_the_change_and_the_rule() {
-        let got = diagnose("x\n1 ms\nz\n", "x\n2 ms\nz\n", &context(), &context());
-        assert!(
-            got.advice.ends_with("; or write `normalize=time`"),
-            "{}",
-            got.advice
-        );
-        assert_eq!(got.lines, [("1 ms".into(), "2 ms".into())]);
     }
 
     #[test]

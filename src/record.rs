@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Write as _;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -16,17 +15,15 @@ use crate::book::{Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
 use crate::compare;
 use crate::config::{Config, Output};
+use crate::diagnose::{self, Diagnosis};
 use crate::example::{self, Example, Kind};
 use crate::interpreter::Interpreter;
-use crate::markdown::Block;
 use crate::matching::Matching;
-use crate::normalize::{self, Diagnosis, apply_bytes, float_digits};
+use crate::normalize::{self, apply_bytes, float_digits};
 use crate::outcome::Outcome;
-use crate::recording::{self, Expected, Observed, Recorded, Recording};
+use crate::recording::{self, Observed, Recorded, Recording};
+use crate::rewrite::{self, Edit};
 use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
-
-/// Bytes of a page, and what replaces them.
-type Edit = (Range<usize>, String);
 
 /// What recording would do, gathered over all interpreters before anything is written.
 #[derive(Debug)]
@@ -74,9 +71,18 @@ pub enum Reason {
 pub struct Written {
     pub recordings: usize,
     pub pages: usize,
-    /// Pages that somebody changed meanwhile: neither they nor their recordings are touched.
-    pub passed_over: Vec<String>,
+    /// Pages that are left alone, and their recordings with them.
+    pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
+}
+
+/// Why a page is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedOver {
+    /// Somebody changed it while its examples ran.
+    ChangedMeanwhile,
+    /// With its outputs it would be another page.
+    CannotShow,
 }
 
 impl Draft {
@@ -289,11 +295,16 @@ impl Draft {
                         (old != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
                     }
                     Kind::Module(_) => {
-                        let edits = inline_edits(page, example, outcome, &result.verdict, config);
+                        let edits = claim_edits(page, example, outcome, &result.verdict, config);
                         (!edits.is_empty()).then_some(Change::Block(edits))
                     }
                     Kind::Transcript(_) | Kind::Console(_) => {
-                        let edits = step_edits(page, example, &result.verdict);
+                        let edits = match &result.verdict {
+                            Verdict::Failed(Failure::Steps(failures)) => {
+                                rewrite::steps(&page.text, example, failures)
+                            }
+                            _ => Vec::new(),
+                        };
                         (!edits.is_empty()).then_some(Change::Block(edits))
                     }
                     Kind::File(_) => None,
@@ -346,14 +357,8 @@ impl Draft {
         prune: bool,
     ) -> Result<Written> {
         let mut written = Written::default();
-        let is_as_read =
-            |page: &Page| fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
-        let current: Vec<bool> = book.pages.iter().map(is_as_read).collect();
+        let mut texts: Vec<Option<String>> = Vec::new();
         for (number, page) in book.pages.iter().enumerate() {
-            if !current[number] {
-                written.passed_over.push(page.name.clone());
-                continue;
-            }
             if whole[number] {
                 let known: HashSet<&str> = page
                     .examples
@@ -364,7 +369,16 @@ impl Draft {
                     .examples
                     .retain(|recorded| known.contains(recorded.id.as_str()));
             }
-            let Some(file) = &page.recording else {
+            match self.text(number, page, config) {
+                Ok(text) => texts.push(Some(text)),
+                Err(reason) => {
+                    texts.push(None);
+                    written.passed_over.push((page.name.clone(), reason));
+                }
+            }
+        }
+        for (number, page) in book.pages.iter().enumerate() {
+            let (Some(file), Some(_)) = (&page.recording, &texts[number]) else {
                 continue;
             };
             let recording = &self.recordings[number];
@@ -387,20 +401,8 @@ impl Draft {
                 replace(file, bytes)?;
             }
         }
-        for (number, page) in book.pages.iter().enumerate() {
-            if !current[number] {
-                continue;
-            }
-            let mut edits: Vec<_> = self
-                .edits
-                .range((number, 0)..(number + 1, 0))
-                .flat_map(|(_, edits)| edits.iter().cloned())
-                .collect();
-            if config.output == Output::Page && page.recording.is_some() {
-                edits.extend(output_edits(page, &self.recordings[number]));
-            }
-            let text = edited(&page.text, edits);
-            if text != page.text {
+        for (page, text) in book.pages.iter().zip(texts) {
+            if let Some(text) = text.filter(|text| *text != page.text) {
                 replace(&page.file, text.as_bytes())?;
                 written.pages += 1;
             }
@@ -413,6 +415,26 @@ impl Draft {
             }
         }
         Ok(written)
+    }
+
+    /// What a page is to say.
+    fn text(&self, number: usize, page: &Page, config: &Config) -> Result<String, PassedOver> {
+        let is_as_read = fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
+        if !is_as_read {
+            return Err(PassedOver::ChangedMeanwhile);
+        }
+        let edits: Vec<_> = self
+            .edits
+            .range((number, 0)..(number + 1, 0))
+            .flat_map(|(_, edits)| edits.iter().cloned())
+            .collect();
+        if config.output == Output::Page && page.recording.is_some() {
+            let recording = &self.recordings[number];
+            rewrite::settled(&page.text, &page.examples, &edits, recording)
+                .ok_or(PassedOver::CannotShow)
+        } else {
+            Ok(rewrite::apply(&page.text, edits))
+        }
     }
 }
 
@@ -510,7 +532,7 @@ fn refuted(
                 && !excused_by_hand(example, &candidate.change, &second)
             {
                 let diagnosis =
-                    normalize::diagnose_bytes(&first, &second, &candidate.context, context);
+                    diagnose::diagnose_bytes(&first, &second, &candidate.context, context);
                 return Some(Reason::Unstable(Box::new(diagnosis)));
             }
         }
@@ -556,7 +578,7 @@ fn says_what_happened(
     edits: &[Edit],
     candidate: &Candidate,
 ) -> bool {
-    let (found, _) = example::read(&edited(&page.text, edits.to_vec()), "");
+    let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
     let terms = Terms {
         recorded: None,
         must_be_recorded: false,
@@ -568,230 +590,28 @@ fn says_what_happened(
         && !verdict::judge(&found.examples[position], &candidate.outcome, &terms).is_failure()
 }
 
-/// Edits that make a transcript or console block say what its steps did.
-fn step_edits(page: &Page, example: &Example, verdict: &Verdict) -> Vec<Edit> {
-    let Verdict::Failed(Failure::Steps(failures)) = verdict else {
-        return Vec::new();
-    };
-    failures
-        .iter()
-        .filter_map(|failure| {
-            let (lines, indent, text) = match &example.kind {
-                Kind::Transcript(statements) => {
-                    let statement = statements
-                        .iter()
-                        .find(|statement| statement.line == failure.line)?;
-                    (
-                        statement.want_lines.clone(),
-                        statement.indent,
-                        failure.actual.clone(),
-                    )
-                }
-                Kind::Console(commands) => {
-                    let command = commands
-                        .iter()
-                        .find(|command| command.line == failure.line)?;
-                    (command.expected_lines.clone(), 0, failure.actual.clone())
-                }
-                Kind::Module(_) | Kind::File(_) => return None,
-            };
-            Some(replace_lines(
-                page,
-                example,
-                &lines,
-                &" ".repeat(indent),
-                &text,
-            ))
-        })
-        .collect()
-}
-
-/// Edits of what a file's own page claims: the output block below it on pages without recordings, and
-/// `#>` lines.
-fn inline_edits(
+/// Edits of what a file's own page claims that it prints.
+fn claim_edits(
     page: &Page,
     example: &Example,
     outcome: &Outcome,
     verdict: &Verdict,
     config: &Config,
 ) -> Vec<Edit> {
+    let Kind::Module(comments) = &example.kind else {
+        return Vec::new();
+    };
     if !verdict.is_failure() {
-        return Vec::new();
+        Vec::new()
+    } else if !comments.printed.is_empty() {
+        rewrite::printed(&page.text, example, outcome)
+    } else if config.output == Output::Recording {
+        rewrite::shown(&page.text, example, outcome)
+            .into_iter()
+            .collect()
+    } else {
+        Vec::new()
     }
-    if let Kind::Module(comments) = &example.kind
-        && let [_, ..] = comments.printed.as_slice()
-    {
-        // Only runs at the margin can be told apart by their steps.
-        if comments.printed.iter().any(|run| !run.indent.is_empty()) {
-            return Vec::new();
-        }
-        return comments
-            .printed
-            .iter()
-            .zip(&outcome.steps)
-            .map(|(run, step)| {
-                let text: String = compare::lossy(&step.stdout)
-                    .lines()
-                    .map(|line| {
-                        if line.is_empty() {
-                            "#>\n".to_owned()
-                        } else {
-                            format!("#> {line}\n")
-                        }
-                    })
-                    .collect();
-                replace_lines(page, example, &run.lines, "", &text)
-            })
-            .collect();
-    }
-    let (Some(shown), Output::Recording) = (&example.output, config.output) else {
-        return Vec::new();
-    };
-    let expected = compare::observed(
-        outcome,
-        &example.attributes.normalize,
-        &normalize::Context::default(),
-    );
-    let expected = Expected {
-        stdout: expected.stdout,
-        ..Expected::default()
-    };
-    let text = verdict::page_text(&expected);
-    vec![(
-        shown.span.clone(),
-        fence(page, &shown.prefix, info(shown), &text.unwrap_or_default()),
-    )]
-}
-
-/// Replaces lines of a block; an empty range inserts before its start.
-fn replace_lines(
-    page: &Page,
-    example: &Example,
-    lines: &Range<usize>,
-    indent: &str,
-    text: &str,
-) -> (Range<usize>, String) {
-    let block = &example.block;
-    let line_end = line_end(&page.text);
-    let mut new = String::new();
-    for line in text.lines() {
-        new.push_str(&block.prefix);
-        if !line.is_empty() {
-            new.push_str(indent);
-            new.push_str(line);
-        }
-        new.push_str(line_end);
-    }
-    // Whole lines of the page, from the start of the first to the end of the last with its line end.
-    let start_of = |line: usize| {
-        let known = block.code_lines.get(line - 1).map(|range| range.start);
-        let at = known.unwrap_or_else(|| {
-            let last = block
-                .code_lines
-                .last()
-                .map_or(block.span.start, |range| range.end);
-            page.text[last..]
-                .find('\n')
-                .map_or(page.text.len(), |to| last + to + 1)
-        });
-        page.text[..at].rfind('\n').map_or(0, |to| to + 1)
-    };
-    let range = start_of(lines.start)..start_of(lines.end).max(start_of(lines.start));
-    (range, new)
-}
-
-/// Edits that put the recorded output below each example of a page, and nothing below those without.
-fn output_edits(page: &Page, recording: &Recording) -> Vec<Edit> {
-    let mut edits = Vec::new();
-    for example in &page.examples {
-        if !matches!(example.kind, Kind::Module(_))
-            || example.attributes.hidden && example.output.is_none()
-        {
-            continue;
-        }
-        let recorded = recording
-            .examples
-            .iter()
-            .find(|recorded| recorded.id == example.id);
-        let text = recorded.and_then(|recorded| verdict::page_text(&recorded.expected));
-        let line_end = line_end(&page.text);
-        match (&example.output, text) {
-            (Some(shown), Some(text)) if shown.code == text => {}
-            (Some(shown), Some(text)) => {
-                edits.push((
-                    shown.span.clone(),
-                    fence(page, &shown.prefix, info(shown), &text),
-                ));
-            }
-            (Some(shown), None) => {
-                // With the block goes the blank line that set it off.
-                edits.push((example.block.span.end..shown.span.end, String::new()));
-            }
-            (None, Some(text)) => {
-                let prefix = &example.block.prefix;
-                let at = example.block.span.end;
-                let blank = prefix.trim_end();
-                let block = fence(page, prefix, "output", &text);
-                edits.push((
-                    at..at,
-                    format!("{line_end}{blank}{line_end}{prefix}{block}"),
-                ));
-            }
-            (None, None) => {}
-        }
-    }
-    edits
-}
-
-/// The words behind an output's fence, which may be another tool's.
-fn info(shown: &Block) -> &str {
-    shown.info.as_deref().unwrap_or("output")
-}
-
-/// A fence for an output, from its first character to its last. The first line's prefix is the caller's.
-fn fence(page: &Page, prefix: &str, info: &str, text: &str) -> String {
-    let line_end = line_end(&page.text);
-    let longest = text
-        .lines()
-        .map(|line| line.trim_start().chars().take_while(|&c| c == '`').count())
-        .max()
-        .unwrap_or(0);
-    let marks = "`".repeat(longest.max(2) + 1);
-    let mut block = format!("{marks}{info}{line_end}");
-    for line in text.split_inclusive('\n') {
-        let line = line.strip_suffix('\n').unwrap_or(line);
-        let start = if line.is_empty() {
-            prefix.trim_end()
-        } else {
-            prefix
-        };
-        block.push_str(&format!("{start}{line}{line_end}"));
-    }
-    block.push_str(&format!("{prefix}{marks}"));
-    block
-}
-
-/// The line end that a page uses.
-fn line_end(page: &str) -> &'static str {
-    match page.find('\n') {
-        Some(at) if page[..at].ends_with('\r') => "\r\n",
-        _ => "\n",
-    }
-}
-
-/// Applies edits, which must not overlap; everything outside their ranges keeps its bytes.
-fn edited(text: &str, mut edits: Vec<Edit>) -> String {
-    edits.sort_by_key(|(range, _)| (range.start, range.end));
-    let mut out = String::with_capacity(text.len());
-    let mut position = 0;
-    for (range, new) in edits {
-        debug_assert!(range.start >= position, "edits overlap");
-        out.push_str(&text[position..range.start]);
-        out.push_str(&new);
-        position = range.end;
-    }
-    out.push_str(&text[position..]);
-    out
 }
 
 /// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions stay.

@@ -11,7 +11,8 @@
 //! | `verdicts` | what is said of an example, and why |
 //! | `inline` | expectations that stand in the page itself |
 //! | `consoles` | commands of a shell |
-//! | `recording` | what `record` writes, keeps and refuses |
+//! | `recording` | what `record` writes and keeps |
+//! | `proving` | what `record` refuses, and what passes by luck |
 //! | `output_in_pages` | blocks of output that `record` keeps in the pages |
 //! | `safety` | nothing is lost: crashes, full disks, two at once, Ctrl-C |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
@@ -31,6 +32,7 @@ mod consoles;
 mod finding;
 mod inline;
 mod project;
+mod proving;
 mod recording;
 mod selecting;
 mod verdicts;
