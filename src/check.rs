@@ -18,7 +18,7 @@ use crate::config::{Config, Output};
 use crate::console;
 use crate::doctest::Flags;
 use crate::example::{Example, Kind};
-use crate::host::{self, Host, Running};
+use crate::host::{self, Host, Hosts, Running};
 use crate::interpreter::Interpreter;
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
@@ -26,6 +26,7 @@ use crate::protocol::{Mode, ProcessLimits, Program, Statement, Unit};
 use crate::recording::Recording;
 use crate::report::{Event, ExampleResult, PageResult, Started};
 use crate::schedule;
+use crate::scratch::Scratch;
 use crate::session;
 use crate::state::LastRun;
 use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
@@ -113,15 +114,10 @@ pub fn run<'a>(
         settings,
         ..
     } = *run;
-    let root = tempfile::Builder::new()
-        .prefix("verify-")
-        .tempdir()
-        .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
-    let root_path = root.path().canonicalize()?;
-    let host = Host::start(interpreter, &root_path, &host_options(run, plans))?;
+    let hosts = Hosts::start(interpreter, host_options(run, plans))?;
     let runner = Runner {
         run: *run,
-        host: &host,
+        hosts: &hosts,
         version: version(interpreter),
     };
     on_event(&Event::Started(&Started {
@@ -132,7 +128,7 @@ pub fn run<'a>(
             .collect::<HashSet<_>>()
             .len(),
         examples: plans.iter().map(|plan| judged(book, plan)).sum(),
-        network_isolated: host.ready.network_isolated,
+        network_isolated: hosts.ready.network_isolated,
     }))?;
     let mut pages = Pages::new(run, plans);
     let weights: Vec<Duration> = plans
@@ -151,7 +147,7 @@ pub fn run<'a>(
             on_event(&Event::Progress { done, failed })?;
             pages.take(job, finished, on_event)
         },
-        || host.close(),
+        || hosts.close(),
     )?;
     pages.finish(on_event)
 }
@@ -450,7 +446,7 @@ fn imports(source: &str) -> impl Iterator<Item = &str> {
 
 struct Runner<'h, 'a> {
     run: Run<'a>,
-    host: &'h Host,
+    hosts: &'h Hosts<'a>,
     version: Version,
 }
 
@@ -470,20 +466,40 @@ impl SessionResults<'_> {
 }
 
 impl<'a> Runner<'_, 'a> {
-    /// Runs one session from its first example to its last.
+    /// Runs one session from its first example to its last; again, and on a host of its own, if the one that
+    /// it shared has died meanwhile.
     fn session(&self, number: usize, plan: &SessionPlan) -> Result<SessionResults<'a>> {
+        let shared = self.hosts.shared()?;
+        let results = self.session_on(&shared, number, plan);
+        if !self.hosts.lost(&shared) {
+            return results;
+        }
+        drop(shared);
+        self.session_on(&*self.hosts.own()?, number, plan)
+    }
+
+    fn session_on(
+        &self,
+        host: &Host,
+        number: usize,
+        plan: &SessionPlan,
+    ) -> Result<SessionResults<'a>> {
         let page = &self.run.book.pages[plan.page];
-        let directory = self.host.root().join(number.to_string());
+        let directory = host.root().join(number.to_string());
         let scratch = directory.join("project");
         fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot make `{}`", scratch.display()))?;
         let mut session = Session {
             runner: self,
+            host,
             page,
             recording: &self.run.recordings[plan.page],
+            files: Scratch::open(&directory)
+                .with_context(|| format!("cannot open `{}`", directory.display()))?,
             scratch,
             directory: &directory,
             running: None,
+            fault: None,
             finished: false,
             sources: Vec::new(),
             context: Context::default(),
@@ -568,8 +584,8 @@ impl<'a> Runner<'_, 'a> {
 
     fn has(&self, need: &Need) -> bool {
         match need {
-            Need::Module(name) => self.host.ready.modules.contains(name),
-            Need::Program(name) => self.host.find_program(name).is_some(),
+            Need::Module(name) => self.hosts.ready.modules.contains(name),
+            Need::Program(name) => self.hosts.find_program(name).is_some(),
             Need::Root => rustix::process::geteuid().is_root(),
         }
     }
@@ -578,11 +594,16 @@ impl<'a> Runner<'_, 'a> {
 /// A session while it runs.
 struct Session<'r, 'a> {
     runner: &'r Runner<'r, 'a>,
+    host: &'r Host,
     page: &'a Page,
     recording: &'a Recording,
     scratch: PathBuf,
     directory: &'r Path,
+    /// The files in `directory`; what an example did to it is no error of ours.
+    files: Scratch,
     running: Option<Running<'r>>,
+    /// Why the next example cannot be run.
+    fault: Option<String>,
     /// The last example has been sent, with which the interpreter ends.
     finished: bool,
     /// Files that examples were saved as, with the examples.
@@ -603,7 +624,7 @@ impl<'a> Session<'_, 'a> {
     fn example(&mut self, example: &'a Example, last: bool) -> Result<(Verdict, Option<Outcome>)> {
         let outcome = match &example.kind {
             Kind::File(path) => {
-                self.write_file(example, path)?;
+                self.write_file(example, path);
                 return Ok((Verdict::Ran, None));
             }
             Kind::Console(_) if !self.runner.run.config.console => {
@@ -653,13 +674,12 @@ impl<'a> Session<'_, 'a> {
         if self.running.is_none() {
             let members = session_memory(self.page, example);
             let limits = ProcessLimits::of(self.runner.run.config, members);
-            self.running = Some(self.runner.host.session(
-                &self.scratch,
-                limits,
-                Program::Python,
-            )?);
+            self.running = Some(self.host.session(&self.scratch, limits, Program::Python)?);
         }
-        let unit = self.unit(example, last)?;
+        let unit = self.unit(example, last);
+        if let Some(reason) = self.fault.take() {
+            return Ok(lost(reason));
+        }
         let limits = self.limits(example);
         let running = self.running.as_mut().expect("started above");
         self.finished = last;
@@ -675,7 +695,7 @@ impl<'a> Session<'_, 'a> {
         })
     }
 
-    fn unit(&mut self, example: &'a Example, last: bool) -> Result<Unit> {
+    fn unit(&mut self, example: &'a Example, last: bool) -> Unit {
         let attributes = &example.attributes;
         let mode = match &example.kind {
             _ if attributes.norun.is_some() => Mode::Parse,
@@ -708,9 +728,9 @@ impl<'a> Session<'_, 'a> {
         let mut session_file = None;
         match mode {
             Mode::Module { .. } => {
-                write(&path, example.source.as_bytes())?;
+                self.write(&path, example.source.as_bytes());
                 self.sources.push((path.clone(), example));
-                session_file = self.session_file()?;
+                session_file = self.session_file();
             }
             Mode::Parse => {
                 // A name of its own, by which a syntax error is traced to the page.
@@ -725,7 +745,7 @@ impl<'a> Session<'_, 'a> {
             None => None,
             Some(text) => {
                 let path = self.directory.join("stdin");
-                write(&path, text.as_bytes())?;
+                self.write(&path, text.as_bytes());
                 Some(path)
             }
         };
@@ -737,7 +757,7 @@ impl<'a> Session<'_, 'a> {
                 .to_string_lossy()
                 .into_owned()
         };
-        Ok(Unit {
+        Unit {
             argv: std::iter::once(name)
                 .chain(attributes.args.iter().cloned())
                 .collect(),
@@ -749,7 +769,7 @@ impl<'a> Session<'_, 'a> {
             last,
             session_file,
             path,
-        })
+        }
     }
 
     /// The examples that were saved as files and run, so far.
@@ -785,7 +805,7 @@ impl<'a> Session<'_, 'a> {
 
     /// Children that `multiprocessing` spawns run the main file again. From the second example on that
     /// has to be the session so far, or they would miss what earlier examples defined.
-    fn session_file(&self) -> Result<Option<PathBuf>> {
+    fn session_file(&mut self) -> Option<PathBuf> {
         let modules: Vec<&Example> = self.modules().collect();
         let uses_processes = |example: &&Example| {
             ["multiprocessing", "concurrent.futures", "ProcessPool"]
@@ -793,7 +813,7 @@ impl<'a> Session<'_, 'a> {
                 .any(|word| example.source.contains(word))
         };
         if modules.len() < 2 || !modules.iter().any(uses_processes) {
-            return Ok(None);
+            return None;
         }
         // A name of its own for each: `forkserver` keeps the first one it has seen.
         let path = self.directory.join(format!("session_{}.py", modules.len()));
@@ -807,12 +827,15 @@ impl<'a> Session<'_, 'a> {
             text.push('\n');
         }
         text.push_str(&current.source);
-        write(&path, text.as_bytes())?;
-        Ok(Some(path))
+        self.write(&path, text.as_bytes());
+        Some(path)
     }
 
     fn run_console(&mut self, example: &Example, commands: &[console::Command]) -> Result<Outcome> {
-        let host = self.runner.host;
+        if let Some(reason) = self.fault.take() {
+            return Ok(lost(reason));
+        }
+        let host = self.host;
         let program = host
             .find_program("bash")
             .or_else(|| host.find_program("sh"))
@@ -848,23 +871,34 @@ impl<'a> Session<'_, 'a> {
         host::Limits {
             timeout,
             output: config.output,
+            memory: session_memory(self.page, example).or(config.memory),
+            processes: config.processes,
+            scratch: config.scratch,
         }
     }
 
-    fn write_file(&mut self, example: &'a Example, name: &str) -> Result<()> {
+    fn write_file(&mut self, example: &'a Example, name: &str) {
         let path = self.scratch.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
         if path.exists() {
             // Python takes cached bytecode for current when size and second of a file are the same.
             if let Some(parent) = path.parent() {
                 let _ = fs::remove_dir_all(parent.join("__pycache__"));
             }
         }
-        write(&path, example.source.as_bytes())?;
+        self.write(&path, example.source.as_bytes());
         self.sources.push((path, example));
-        Ok(())
+    }
+
+    /// Writes a file below the session's directory. If an earlier example made that impossible, the next one
+    /// fails, and says so.
+    fn write(&mut self, path: &Path, bytes: &[u8]) {
+        let name = path.strip_prefix(self.directory).unwrap_or(path);
+        if let Err(error) = self.files.write(name, bytes) {
+            let name = path.strip_prefix(&self.scratch).unwrap_or(name).display();
+            self.fault = Some(format!(
+                "`{name}` cannot be written to the session's directory: {error}"
+            ));
+        }
     }
 
     fn artifacts(&self, example: &Example) -> Vec<(String, Option<Vec<u8>>)> {
@@ -872,7 +906,11 @@ impl<'a> Session<'_, 'a> {
             .attributes
             .artifacts
             .iter()
-            .map(|name| (name.clone(), fs::read(self.scratch.join(name)).ok()))
+            .map(|name| {
+                let path = self.scratch.join(name);
+                let path = path.strip_prefix(self.directory).unwrap_or(&path);
+                (name.clone(), self.files.read(path).ok())
+            })
             .collect()
     }
 
@@ -948,6 +986,14 @@ fn session_memory(page: &Page, example: &Example) -> Option<u64> {
         .max()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+/// The outcome of an example that could not be run.
+fn lost(reason: String) -> Outcome {
+    Outcome {
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        ending: Ending::Lost { reason },
+        steps: Vec::new(),
+        artifacts: Vec::new(),
+        duration: Duration::ZERO,
+    }
 }

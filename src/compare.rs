@@ -9,7 +9,7 @@ use std::io::Cursor;
 use crate::matching::Matching;
 pub use crate::matching::{has_wildcards, lossy, text_matches};
 use crate::normalize::{Context, Rule, apply, apply_bytes, float_digits};
-use crate::outcome::{Ending, Outcome};
+use crate::outcome::{Ending, Outcome, Resource};
 use crate::recording::Expected;
 
 /// In which respect an outcome is not as expected.
@@ -107,7 +107,7 @@ pub fn observed(outcome: &Outcome, rules: &[Rule], context: &Context) -> Expecte
         Ending::Completed
         | Ending::Killed { .. }
         | Ending::TimedOut { .. }
-        | Ending::TooMuchOutput { .. }
+        | Ending::TooMuch { .. }
         | Ending::Lost { .. } => {}
     }
     let made = outcome
@@ -183,7 +183,12 @@ fn exit_difference(ending: &Ending, expected: Option<i32>) -> Option<Difference>
         Ending::Exited { status, .. } => format!("exit status {status}"),
         Ending::Killed { signal } => format!("killed by signal {signal}"),
         Ending::TimedOut { limit } => format!("still running after {} s", limit.as_secs_f64()),
-        Ending::TooMuchOutput { limit } => format!("printed more than {limit} bytes"),
+        Ending::TooMuch { of, limit } => match of {
+            Resource::Output => format!("printed more than {limit} bytes"),
+            Resource::Memory => format!("used more than {limit} bytes of memory"),
+            Resource::Processes => format!("had more than {limit} processes"),
+            Resource::Scratch => format!("filled its directory with more than {limit} bytes"),
+        },
         Ending::Lost { reason } => format!("lost: {reason}"),
     };
     let expected = expected.map_or(String::new(), |status| format!("exit status {status}"));
@@ -571,7 +576,13 @@ mod tests {
         );
         check(
             &prints(""),
-            &outcome("", Ending::TooMuchOutput { limit: 9 }),
+            &outcome(
+                "",
+                Ending::TooMuch {
+                    of: Resource::Output,
+                    limit: 9,
+                },
+            ),
             &exit("printed more than 9 bytes"),
         );
         check(

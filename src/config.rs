@@ -68,8 +68,12 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub timeout: Duration,
-    /// Bytes of address space of each process; `None` is unlimited.
+    /// Bytes of memory of all processes of a session; `None` is unlimited.
     pub memory: Option<u64>,
+    /// Processes of a session at once.
+    pub processes: u64,
+    /// Bytes in a session's directory.
+    pub scratch: u64,
     /// Bytes that one example may print.
     pub output: u64,
     /// Bytes of any one file.
@@ -82,6 +86,8 @@ impl Default for Limits {
         Limits {
             timeout: Duration::from_secs(30),
             memory: Some(4 << 30),
+            processes: 256,
+            scratch: 2 << 30,
             output: 10 << 20,
             file_size: 1 << 30,
             open_files: 1024,
@@ -104,7 +110,9 @@ struct Written {
     memory: Option<String>,
     max_output: Option<String>,
     max_file_size: Option<String>,
+    max_scratch: Option<String>,
     open_files: Option<u64>,
+    processes: Option<u64>,
     doctest: Vec<String>,
     environment: BTreeMap<String, String>,
     console: Option<bool>,
@@ -256,6 +264,10 @@ impl Written {
                     .max_file_size
                     .map_or(Ok(defaults.file_size), |text| size("max-file-size", &text))?,
                 open_files: self.open_files.unwrap_or(defaults.open_files),
+                processes: self.processes.unwrap_or(defaults.processes),
+                scratch: self
+                    .max_scratch
+                    .map_or(Ok(defaults.scratch), |text| size("max-scratch", &text))?,
             },
             doctest,
             environment: self.environment,
@@ -300,8 +312,10 @@ pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional
 
 # Limits of each example.
 # timeout = "30s"
-# memory = "4GiB"          # address space of a process, or "unlimited"
+# memory = "4GiB"          # of all its processes, or "unlimited"; each may reserve four times as much
+# processes = 256          # at once
 # max-output = "10MiB"
+# max-scratch = "2GiB"     # all files in its directory
 # max-file-size = "1GiB"
 # open-files = 1024
 

@@ -21,7 +21,9 @@
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
 //! | [`interpreter`], [`environment`] | which Python, with which packages | – |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
-//! | [`host`] | our side of the process boundary | `protocol`, `interpreter`, `config` |
+//! | [`processes`] | the processes of a session and what they use; shared likewise | – |
+//! | [`host`] | our side of the process boundary | `protocol`, `processes`, `interpreter`, `config` |
+//! | [`scratch`] | a session's directory, written beside an example that may do anything there | – |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff` |
@@ -52,12 +54,14 @@ pub mod markdown;
 pub mod matching;
 pub mod normalize;
 pub mod outcome;
+pub mod processes;
 pub mod protocol;
 pub mod record;
 pub mod recording;
 pub mod report;
 pub mod rewrite;
 pub mod schedule;
+pub mod scratch;
 pub mod session;
 pub mod state;
 pub mod verdict;

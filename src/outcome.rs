@@ -52,10 +52,23 @@ pub enum Ending {
     Killed { signal: i32 },
     /// Still running at its limit.
     TimedOut { limit: Duration },
-    /// Printed more than its limit of this many bytes.
-    TooMuchOutput { limit: u64 },
+    /// Used more than its limit of something.
+    TooMuch { of: Resource, limit: u64 },
     /// The process or its host vanished without saying how.
     Lost { reason: String },
+}
+
+/// What all processes of a session together may use up; counts and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Bytes on stdout and stderr.
+    Output,
+    /// Bytes of memory.
+    Memory,
+    /// Processes at once.
+    Processes,
+    /// Bytes in the session's directory.
+    Scratch,
 }
 
 /// An exception as a recording keeps it: no frames, carets or suggestions, which differ between versions.

@@ -6,7 +6,8 @@
 //!   descriptors along: the session's control socket, the write ends of its stdout and stderr, and the
 //!   pipe on which the host reports how the process ended.
 //! - **control**: `verify` drives one session. It waits for an answer before it sends the next unit, so
-//!   whatever is readable on the session's stdout by then belongs to the unit that ended.
+//!   whatever is readable on the session's stdout by then belongs to the unit that ended. What comes back
+//!   is sealed (see [`Seal`]), since an example may write to every descriptor that it finds.
 //!
 //! Examples print what they like on descriptors 1 and 2; nothing of ours ever travels there.
 
@@ -55,6 +56,7 @@ pub enum HostRequest {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SessionSetup {
     pub session: u64,
+    pub seal: Seal,
     /// Working directory, `HOME`, `TMPDIR` and `sys.path[0]` of the session.
     pub scratch: PathBuf,
     /// Variables that are added to the host's own environment.
@@ -82,7 +84,16 @@ pub enum Program {
     Shell { program: PathBuf, script: String },
 }
 
-/// How a session's process ended; the one message on the status pipe.
+/// On the status pipe, from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// The session's first process runs and has this number.
+    Started { process: i32 },
+    /// It ended; nothing follows.
+    Ended(ProcessEnd),
+}
+
+/// How a session's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessEnd {
     Exited {
@@ -179,6 +190,56 @@ pub enum UnitEnd {
     },
 }
 
+/// What each report of a session begins with: a random number that crosses before the first example runs, and
+/// never again towards the session. An example that finds the control socket can neither read it there
+/// nor write a frame that passes for a report. What remains is an example that reads the memory of its own
+/// process; against that nothing within the process helps.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal([u8; 16]);
+
+impl Seal {
+    pub fn new() -> io::Result<Seal> {
+        let mut bytes = [0; 16];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(Seal(bytes))
+    }
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Seal")
+    }
+}
+
+/// Writes one sealed frame.
+pub fn send_sealed<T: Serialize>(
+    mut channel: impl Write,
+    seal: Seal,
+    message: &T,
+) -> io::Result<()> {
+    let mut frame = seal.0.to_vec();
+    frame.extend(encode(message));
+    channel.write_all(&frame)
+}
+
+/// As [`take_frame`], for sealed frames. The first byte that is not ours is an error.
+pub fn take_sealed<T: DeserializeOwned>(buffer: &mut Vec<u8>, seal: Seal) -> io::Result<Option<T>> {
+    let begun = buffer.len().min(seal.0.len());
+    if buffer[..begun] != seal.0[..begun] {
+        return Err(io::Error::other("a message without the session's seal"));
+    }
+    if begun < seal.0.len() {
+        return Ok(None);
+    }
+    let mut rest = buffer.split_off(begun);
+    let message = take_frame(&mut rest)?;
+    if message.is_some() {
+        buffer.clear();
+    }
+    buffer.append(&mut rest);
+    Ok(message)
+}
+
 /// Writes one frame.
 pub fn send<T: Serialize>(mut channel: impl Write, message: &T) -> io::Result<()> {
     channel.write_all(&encode(message))
@@ -261,6 +322,30 @@ mod tests {
             take_frame(&mut wire).unwrap(),
             Some(Command::Finish)
         ));
+    }
+
+    #[test]
+    fn only_sealed_frames_are_reports() {
+        let (seal, other) = (Seal::new().unwrap(), Seal::new().unwrap());
+        let mut wire = Vec::new();
+        send_sealed(&mut wire, seal, &Command::Continue).unwrap();
+        send_sealed(&mut wire, seal, &Command::Finish).unwrap();
+        let mut arrived = Vec::new();
+        let mut taken = 0;
+        for byte in wire {
+            arrived.push(byte);
+            while take_sealed::<Command>(&mut arrived, seal).unwrap().is_some() {
+                taken += 1;
+            }
+        }
+        assert_eq!((taken, arrived.len()), (2, 0));
+
+        let mut forged = Vec::new();
+        send_sealed(&mut forged, other, &Command::Finish).unwrap();
+        assert!(take_sealed::<Command>(&mut forged, seal).is_err());
+        let mut unsealed = encode(&Command::Finish);
+        assert!(take_sealed::<Command>(&mut unsealed, seal).is_err());
+        assert!(take_sealed::<Command>(&mut vec![!seal.0[0]], seal).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::console;
 use crate::doctest::{self, Flags, Got};
 use crate::example::{Comments, Example, Kind};
 use crate::normalize::{Context, apply_bytes};
-use crate::outcome::{Ending, Exception, Outcome, StepOutcome};
+use crate::outcome::{Ending, Exception, Outcome, Resource, StepOutcome};
 use crate::recording::Expected;
 
 /// What is to be said of one example.
@@ -69,7 +69,8 @@ pub enum Failure {
     TimedOut {
         limit: Duration,
     },
-    TooMuchOutput {
+    TooMuch {
+        of: Resource,
         limit: u64,
     },
     Lost {
@@ -337,7 +338,10 @@ fn ended_wrongly(example: &Example, ending: &Ending) -> Option<Failure> {
         },
         Ending::Killed { signal } => Failure::Killed { signal: *signal },
         Ending::TimedOut { limit } => Failure::TimedOut { limit: *limit },
-        Ending::TooMuchOutput { limit } => Failure::TooMuchOutput { limit: *limit },
+        Ending::TooMuch { of, limit } => Failure::TooMuch {
+            of: *of,
+            limit: *limit,
+        },
         Ending::Lost { reason } => Failure::Lost {
             reason: reason.clone(),
         },

@@ -30,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "recording",
             "report",
             "schedule",
+            "scratch",
             "session",
             "state",
             "verdict",
@@ -66,12 +67,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("doctest", &[]),
     ("environment", &["interpreter"]),
     ("example", &["attributes", "console", "doctest", "markdown"]),
-    ("host", &["config", "interpreter", "outcome", "protocol"]),
+    (
+        "host",
+        &["config", "interpreter", "outcome", "processes", "protocol"],
+    ),
     ("interpreter", &[]),
     ("markdown", &[]),
     ("matching", &[]),
     ("normalize", &[]),
     ("outcome", &[]),
+    ("processes", &[]),
     ("protocol", &["outcome"]),
     (
         "record",
@@ -117,6 +122,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("schedule", &[]),
+    ("scratch", &[]),
     ("session", &["config", "example"]),
     ("state", &["report"]),
     (

@@ -3,6 +3,7 @@
 //! `verify` itself never runs an example. It holds one end of a few pipes; whatever happens at the other
 //! end arrives here as bytes, as a [`protocol::ProcessEnd`], or as the end of a stream.
 
+mod hosts;
 mod running;
 
 use std::ffi::OsString;
@@ -16,18 +17,20 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tempfile::TempDir;
 
+pub use hosts::Hosts;
 pub use running::{Limits, Running, UnitOutcome};
 
 use crate::config::Config;
 use crate::interpreter::Interpreter;
 use crate::protocol::{
-    self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, SessionSetup,
+    self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, Seal, SessionSetup,
 };
 
 /// How long a host may take to start: Python, its `site`, and the modules it preloads.
@@ -57,6 +60,10 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),
 ];
 
+/// How much more address space a process may reserve than its session may use memory: stacks of threads and
+/// maps of files are mostly never touched. Beyond it `MemoryError` comes at once.
+const RESERVED: u64 = 4;
+
 /// What a host is started with.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -81,7 +88,10 @@ pub struct Host {
     path: String,
     root: PathBuf,
     pub ready: Ready,
+    lost: AtomicBool,
     _stdout: io::PipeReader,
+    /// Removed by the host when it ends, and by us if it could not.
+    _directory: TempDir,
 }
 
 /// What the host found out about itself.
@@ -92,8 +102,13 @@ pub struct Ready {
 }
 
 impl Host {
-    /// Starts a host that keeps its scratch directories below `root`, which it owns.
-    pub fn start(interpreter: &Interpreter, root: &Path, options: &Options) -> Result<Host> {
+    /// Starts a host that keeps its scratch directories in `directory`, which it owns.
+    pub fn start(
+        interpreter: &Interpreter,
+        directory: TempDir,
+        options: &Options,
+    ) -> Result<Host> {
+        let root = &*directory.path().canonicalize()?;
         let program = host_program()?;
         let path = search_path(interpreter, root)?;
         let mut environment: Vec<(String, String)> = vec![
@@ -141,7 +156,9 @@ impl Host {
             path,
             root: root.to_owned(),
             ready: Ready::default(),
+            lost: AtomicBool::new(false),
             _stdout: stdout,
+            _directory: directory,
         };
         match answer {
             Ok(Some(ready)) => {
@@ -198,8 +215,10 @@ impl Host {
             );
         }
         let merged = matches!(program, Program::Shell { .. });
+        let seal = Seal::new()?;
         let setup = SessionSetup {
             session,
+            seal,
             scratch: scratch.to_owned(),
             environment,
             limits,
@@ -220,7 +239,18 @@ impl Host {
                 their_status.as_fd(),
             ],
         )?;
-        Ok(Running::new(self, session, control, stdout, stderr, status))
+        Ok(Running::new(
+            self,
+            session,
+            running::Channels {
+                control,
+                seal,
+                stdout,
+                stderr,
+                status,
+            },
+            scratch,
+        ))
     }
 
     /// Ends a session with all its processes. The session's own pipes tell when that has happened.
@@ -244,7 +274,24 @@ impl Host {
             })
     }
 
+    /// Whether the host has died, which only its sessions and requests to it notice.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn set_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     fn send(&self, request: &HostRequest, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        let sent = self.try_send(request, descriptors);
+        if sent.is_err() {
+            self.set_lost();
+        }
+        sent
+    }
+
+    fn try_send(&self, request: &HostRequest, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         let frame = protocol::encode(request);
         let mut channel = self
             .channel
@@ -341,7 +388,9 @@ fn search_path(interpreter: &Interpreter, root: &Path) -> Result<String> {
 impl ProcessLimits {
     pub fn of(config: &Config, memory: Option<u64>) -> ProcessLimits {
         ProcessLimits {
-            memory: memory.or(config.limits.memory),
+            memory: memory
+                .or(config.limits.memory)
+                .map(|bytes| bytes.saturating_mul(RESERVED)),
             file_size: Some(config.limits.file_size),
             open_files: Some(config.limits.open_files),
         }

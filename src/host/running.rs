@@ -3,14 +3,17 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::Host;
-use crate::outcome::{Ending, StepOutcome};
-use crate::protocol::{self, Command, ProcessEnd, Report, Unit, UnitEnd};
+use crate::outcome::{Ending, Resource, StepOutcome};
+use crate::processes;
+use crate::protocol::{self, Command, ProcessEnd, Report, Seal, Status, Unit, UnitEnd};
 
 /// How long processes that outlive their session may go on printing before they are ended.
 const GRACE: Duration = Duration::from_secs(2);
@@ -18,12 +21,24 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
+/// When a session's use of memory, processes and disk is first looked at. Most sessions end before.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+
+/// The time from one look to the next: at least this, and so long that looking takes a twentieth of it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// The limits that this side keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub timeout: Duration,
     /// Bytes on stdout and stderr together.
     pub output: u64,
+    /// Bytes of memory of all processes together.
+    pub memory: Option<u64>,
+    /// Processes at once.
+    pub processes: u64,
+    /// Bytes in the session's directory.
+    pub scratch: u64,
 }
 
 /// What one unit did, as far as this side can see it.
@@ -42,11 +57,27 @@ pub struct Running<'a> {
     host: &'a Host,
     session: u64,
     control: UnixStream,
+    /// The session holds its end of `control`: until it closes that, it may report.
+    control_open: bool,
+    seal: Seal,
     stdout: Stream,
     stderr: Stream,
     status: io::PipeReader,
     received: Vec<u8>,
+    scratch: PathBuf,
+    /// The first process, once the host has forked it.
+    head: Option<Pid>,
+    next_look: Instant,
     end: Option<ProcessEnd>,
+}
+
+/// Our ends of what connects us to a session.
+pub(super) struct Channels {
+    pub(super) control: UnixStream,
+    pub(super) seal: Seal,
+    pub(super) stdout: io::PipeReader,
+    pub(super) stderr: io::PipeReader,
+    pub(super) status: io::PipeReader,
 }
 
 #[derive(Debug)]
@@ -65,17 +96,15 @@ enum Wake {
     /// The host is gone.
     Lost,
     TimedOut,
-    TooMuchOutput,
+    TooMuch(Resource, u64),
 }
 
 impl<'a> Running<'a> {
     pub(super) fn new(
         host: &'a Host,
         session: u64,
-        control: UnixStream,
-        stdout: io::PipeReader,
-        stderr: io::PipeReader,
-        status: io::PipeReader,
+        channels: Channels,
+        scratch: &Path,
     ) -> Running<'a> {
         let stream = |pipe| Stream {
             pipe,
@@ -85,11 +114,16 @@ impl<'a> Running<'a> {
         Running {
             host,
             session,
-            control,
-            stdout: stream(stdout),
-            stderr: stream(stderr),
-            status,
+            control: channels.control,
+            control_open: true,
+            seal: channels.seal,
+            stdout: stream(channels.stdout),
+            stderr: stream(channels.stderr),
+            status: channels.status,
             received: Vec::new(),
+            scratch: scratch.to_owned(),
+            head: None,
+            next_look: Instant::now() + FIRST_LOOK,
             end: None,
         }
     }
@@ -110,8 +144,8 @@ impl<'a> Running<'a> {
         let deadline = started + limits.timeout;
         let mut ended: Option<UnitEnd> = None;
         let ending = loop {
-            match self.wait(deadline, limits.output) {
-                Wake::Control => match protocol::take_frame::<Report>(&mut self.received) {
+            match self.wait(deadline, &limits) {
+                Wake::Control => match protocol::take_sealed::<Report>(&mut self.received, self.seal) {
                     Ok(None) => {}
                     Ok(Some(Report::Step(step))) => {
                         self.drain();
@@ -127,16 +161,24 @@ impl<'a> Running<'a> {
                     Ok(Some(Report::Ended(end))) if is_last => ended = Some(end),
                     Ok(Some(Report::Ended(end))) => {
                         self.drain();
+                        if let Some((of, limit)) = self.overfilled(&limits) {
+                            self.end_now();
+                            break Ending::TooMuch { of, limit };
+                        }
                         break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
                     }
-                    Err(error) => {
+                    Err(_) => {
                         self.end_now();
                         break Ending::Lost {
-                            reason: format!("its messages were not understood: {error}"),
+                            reason: "it wrote to the descriptor by which `verify` learns how it ended"
+                                .to_owned(),
                         };
                     }
                 },
                 Wake::Ended(end) => {
+                    if let Some((of, limit)) = self.overfilled(&limits) {
+                        break Ending::TooMuch { of, limit };
+                    }
                     break match (ended.take(), end) {
                         // The end of the process is part of the last example: what its exit handlers
                         // and threads did, and whether that went well.
@@ -160,11 +202,9 @@ impl<'a> Running<'a> {
                         limit: limits.timeout,
                     };
                 }
-                Wake::TooMuchOutput => {
+                Wake::TooMuch(of, limit) => {
                     self.end_now();
-                    break Ending::TooMuchOutput {
-                        limit: limits.output,
-                    };
+                    break Ending::TooMuch { of, limit };
                 }
             }
         };
@@ -179,7 +219,7 @@ impl<'a> Running<'a> {
         let mut steps = Vec::new();
         let mut step_start = 0;
         let ending = loop {
-            match self.wait(deadline, limits.output) {
+            match self.wait(deadline, &limits) {
                 Wake::Control => {
                     let Some(end) = self.received.iter().position(|&byte| byte == b'\n') else {
                         continue;
@@ -212,11 +252,9 @@ impl<'a> Running<'a> {
                         limit: limits.timeout,
                     };
                 }
-                Wake::TooMuchOutput => {
+                Wake::TooMuch(of, limit) => {
                     self.end_now();
-                    break Ending::TooMuchOutput {
-                        limit: limits.output,
-                    };
+                    break Ending::TooMuch { of, limit };
                 }
             }
         };
@@ -239,7 +277,7 @@ impl<'a> Running<'a> {
     }
 
     /// Waits until there is something to decide, reading output meanwhile.
-    fn wait(&mut self, deadline: Instant, output_limit: u64) -> Wake {
+    fn wait(&mut self, deadline: Instant, limits: &Limits) -> Wake {
         let mut end_seen: Option<Instant> = None;
         loop {
             if let Some(end) = self.end {
@@ -254,14 +292,9 @@ impl<'a> Running<'a> {
             let until = if self.end.is_some() {
                 Instant::now() + Duration::from_millis(50)
             } else {
-                deadline
+                deadline.min(self.next_look)
             };
-            let Some(ready) = self.poll(until) else {
-                if self.end.is_none() {
-                    return Wake::TimedOut;
-                }
-                continue;
-            };
+            let ready = self.poll(until).unwrap_or_default();
             if ready.stdout {
                 self.stdout.read();
             }
@@ -269,26 +302,62 @@ impl<'a> Running<'a> {
                 self.stderr.read();
             }
             let printed = self.stdout.bytes.len() + self.stderr.bytes.len();
-            if printed as u64 > output_limit {
-                return Wake::TooMuchOutput;
+            if printed as u64 > limits.output {
+                return Wake::TooMuch(Resource::Output, limits.output);
             }
             if ready.control && self.receive() {
                 return Wake::Control;
             }
-            if ready.status && self.end.is_none() {
-                match protocol::receive(&mut self.status) {
-                    Ok(Some(end)) => self.end = Some(end),
-                    Ok(None) | Err(_) => {
-                        self.drain();
-                        self.end = Some(ProcessEnd::NotStarted { errno: 0 });
-                        return Wake::Lost;
+            if ready.status && !self.hear_of_process() {
+                self.drain();
+                return Wake::Lost;
+            }
+            if self.end.is_none() {
+                let now = Instant::now();
+                if now >= self.next_look {
+                    if let Some((of, limit)) = self.exceeded(limits) {
+                        return Wake::TooMuch(of, limit);
                     }
+                    self.next_look = Instant::now() + LOOK_EVERY.max(now.elapsed() * 20);
+                }
+                if now >= deadline {
+                    return Wake::TimedOut;
                 }
             }
-            if self.end.is_none() && Instant::now() >= deadline {
-                return Wake::TimedOut;
+        }
+    }
+
+    /// Reads one message of the host's; false if the host is gone.
+    fn hear_of_process(&mut self) -> bool {
+        match protocol::receive(&mut self.status) {
+            Ok(Some(Status::Started { process })) => self.head = Pid::from_raw(process),
+            Ok(Some(Status::Ended(end))) => self.end = Some(end),
+            Ok(None) | Err(_) => {
+                self.host.set_lost();
+                self.end = Some(ProcessEnd::NotStarted { errno: 0 });
+                return false;
             }
         }
+        true
+    }
+
+    /// Which limit the session's processes are beyond at this moment.
+    fn exceeded(&self, limits: &Limits) -> Option<(Resource, u64)> {
+        let processes = processes::family(self.head?);
+        if processes.len() as u64 > limits.processes {
+            return Some((Resource::Processes, limits.processes));
+        }
+        if let Some(limit) = limits.memory
+            && processes::memory(&processes, limit) > limit
+        {
+            return Some((Resource::Memory, limit));
+        }
+        self.overfilled(limits)
+    }
+
+    fn overfilled(&self, limits: &Limits) -> Option<(Resource, u64)> {
+        (processes::disk(&self.scratch) > limits.scratch)
+            .then_some((Resource::Scratch, limits.scratch))
     }
 
     /// Ends what the process left behind, after it had its time to finish.
@@ -307,7 +376,10 @@ impl<'a> Running<'a> {
     fn receive(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
         match self.control.read(&mut bytes) {
-            Ok(0) | Err(_) => false,
+            Ok(0) | Err(_) => {
+                self.control_open = false;
+                false
+            }
             Ok(count) => {
                 self.received.extend_from_slice(&bytes[..count]);
                 true
@@ -340,10 +412,7 @@ impl<'a> Running<'a> {
                 break;
             };
             if ready.status {
-                self.end = protocol::receive(&mut self.status)
-                    .ok()
-                    .flatten()
-                    .or(Some(ProcessEnd::NotStarted { errno: 0 }));
+                self.hear_of_process();
             }
             // A flood goes on until the process is gone: read it, and throw it away.
             for (ready, stream) in [
@@ -366,7 +435,11 @@ impl<'a> Running<'a> {
         let mut polled = Vec::with_capacity(4);
         let mut kinds = Vec::with_capacity(4);
         for (kind, descriptor, wanted) in [
-            (Kind::Control, self.control.as_fd(), self.end.is_none()),
+            (
+                Kind::Control,
+                self.control.as_fd(),
+                self.control_open && self.end.is_none(),
+            ),
             (Kind::Stdout, self.stdout.pipe.as_fd(), self.stdout.open),
             (Kind::Stderr, self.stderr.pipe.as_fd(), self.stderr.open),
             (Kind::Status, self.status.as_fd(), self.end.is_none()),

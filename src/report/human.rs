@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary};
 use crate::compare::{self, Aspect, Difference};
 use crate::diff::{self, Kind as DiffKind};
-use crate::outcome::Outcome;
+use crate::outcome::{Exception, Outcome, Resource};
 use crate::verdict::{Failure, StepFailure, Verdict};
 
 /// As many lines of an example's source and of its output are shown at most.
@@ -333,7 +333,9 @@ pub(super) fn headline(verdict: &Verdict) -> String {
             "a step did not do what the page says".to_owned()
         }
         Failure::Steps(steps) => format!("{} steps did not do what the page says", steps.len()),
-        Failure::Raised(exception) => format!("raised {}", exception.headline()),
+        Failure::Raised(exception) => {
+            format!("raised {}{}", exception.headline(), limit_met(exception))
+        }
         Failure::RaisedOther {
             announced,
             exception,
@@ -378,9 +380,20 @@ pub(super) fn headline(verdict: &Verdict) -> String {
             "still running after {}s, its time limit; raise it with `timeout=` here or in `verify.toml`",
             limit.as_secs_f64()
         ),
-        Failure::TooMuchOutput { limit } => format!(
-            "printed more than {limit} bytes, its limit; raise it with `max-output` in `verify.toml`"
-        ),
+        Failure::TooMuch { of, limit } => match of {
+            Resource::Output => format!(
+                "printed more than {limit} bytes, its limit; raise it with `max-output` in `verify.toml`"
+            ),
+            Resource::Memory => format!(
+                "used more than {limit} bytes of memory, its limit; raise it with `memory=` here or in `verify.toml`"
+            ),
+            Resource::Processes => format!(
+                "had more than {limit} processes at once, its limit; raise it with `processes` in `verify.toml`"
+            ),
+            Resource::Scratch => format!(
+                "filled its directory with more than {limit} bytes, its limit; raise it with `max-scratch` in `verify.toml`"
+            ),
+        },
         Failure::Lost { reason } => format!("no result arrived: {reason}"),
         Failure::DoesNotParse(exception) => format!("is not Python: {}", exception.headline()),
         Failure::PageOutdated { shown: None, .. } => {
@@ -393,6 +406,20 @@ pub(super) fn headline(verdict: &Verdict) -> String {
             "the page shows another output than the recorded one".to_owned()
         }
         Failure::Unmet { reason } => format!("was not run: {reason}"),
+    }
+}
+
+/// The way out where an exception is how Python tells of a limit that the kernel keeps for us.
+fn limit_met(exception: &Exception) -> &'static str {
+    let says = |text: &str| exception.message.contains(text);
+    if exception.is_a("MemoryError") || says("can't start new thread") {
+        "; if that is its limit, raise it with `memory=` here or in `verify.toml`"
+    } else if exception.is_a("OSError") && says("[Errno 24]") {
+        "; if that is its limit, raise it with `open-files` in `verify.toml`"
+    } else if exception.is_a("OSError") && says("[Errno 27]") {
+        "; if that is its limit, raise it with `max-file-size` in `verify.toml`"
+    } else {
+        ""
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Event, ExampleResult, Finished, PageResult, Reporter, Started, plain};
 use crate::compare::{Aspect, lossy};
 use crate::example::Kind;
-use crate::outcome::{Ending, Exception, Outcome};
+use crate::outcome::{Ending, Exception, Outcome, Resource};
 use crate::verdict::{Failure, Verdict};
 
 /// Counted up when a field changes its meaning or goes; new fields don't count.
@@ -146,6 +146,9 @@ enum EndingFields<'a> {
     Killed { signal: i32 },
     TimedOut { limit_seconds: f64 },
     TooMuchOutput { limit_bytes: u64 },
+    TooMuchMemory { limit_bytes: u64 },
+    TooManyProcesses { limit: u64 },
+    TooMuchScratch { limit_bytes: u64 },
     Lost { reason: &'a str },
 }
 
@@ -313,9 +316,15 @@ fn outcome(outcome: &Outcome) -> OutcomeObject<'_> {
             Ending::TimedOut { limit } => EndingFields::TimedOut {
                 limit_seconds: limit.as_secs_f64(),
             },
-            Ending::TooMuchOutput { limit } => EndingFields::TooMuchOutput {
-                limit_bytes: *limit,
-            },
+            Ending::TooMuch { of, limit } => {
+                let limit_bytes = *limit;
+                match of {
+                    Resource::Output => EndingFields::TooMuchOutput { limit_bytes },
+                    Resource::Memory => EndingFields::TooMuchMemory { limit_bytes },
+                    Resource::Processes => EndingFields::TooManyProcesses { limit: *limit },
+                    Resource::Scratch => EndingFields::TooMuchScratch { limit_bytes },
+                }
+            }
             Ending::Lost { reason } => EndingFields::Lost { reason },
         },
         stdout: lossy(&outcome.stdout),

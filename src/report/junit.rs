@@ -184,7 +184,7 @@ fn status(result: &ExampleResult<'_>) -> TestCaseStatus {
         | Verdict::Failed(
             Failure::Killed { .. }
             | Failure::TimedOut { .. }
-            | Failure::TooMuchOutput { .. }
+            | Failure::TooMuch { .. }
             | Failure::Lost { .. }
             | Failure::Unmet { .. },
         ) => NonSuccessKind::Error,

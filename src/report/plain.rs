@@ -9,6 +9,7 @@ use super::ExampleResult;
 use super::human::{self, visible};
 use crate::compare::Aspect;
 use crate::diff::{self, Kind as DiffKind};
+use crate::outcome::Resource;
 use crate::verdict::{Failure, Verdict};
 
 /// In which way a verdict is a failure, as one word that programs can rely on; `None` if it is none.
@@ -33,7 +34,12 @@ pub(super) fn kind(verdict: &Verdict) -> Option<&'static str> {
         Failure::DidNotMake { .. } => "did_not_make",
         Failure::Killed { .. } => "killed",
         Failure::TimedOut { .. } => "timed_out",
-        Failure::TooMuchOutput { .. } => "too_much_output",
+        Failure::TooMuch { of, .. } => match of {
+            Resource::Output => "too_much_output",
+            Resource::Memory => "too_much_memory",
+            Resource::Processes => "too_many_processes",
+            Resource::Scratch => "too_much_scratch",
+        },
         Failure::Lost { .. } => "lost",
         Failure::DoesNotParse(_) => "does_not_parse",
         Failure::PageOutdated { .. } => "page_outdated",
@@ -248,7 +254,7 @@ pub(super) mod sample {
     use crate::example;
     use crate::interpreter::{Interpreter, Source};
     use crate::markdown;
-    use crate::outcome::{Ending, Exception, Link, LinkKind, Outcome};
+    use crate::outcome::{Ending, Exception, Link, LinkKind, Outcome, Resource};
     use crate::verdict::{Failure, StepFailure, Verdict};
 
     /// What an example prints that wants to break the formats: controls, ends of CDATA, fences, commands.
@@ -352,7 +358,22 @@ pub(super) mod sample {
             Failure::TimedOut {
                 limit: Duration::from_secs(10),
             },
-            Failure::TooMuchOutput { limit: 1000 },
+            Failure::TooMuch {
+                of: Resource::Output,
+                limit: 1000,
+            },
+            Failure::TooMuch {
+                of: Resource::Memory,
+                limit: 1000,
+            },
+            Failure::TooMuch {
+                of: Resource::Processes,
+                limit: 10,
+            },
+            Failure::TooMuch {
+                of: Resource::Scratch,
+                limit: 1000,
+            },
             Failure::Lost {
                 reason: "the host ended".to_owned(),
             },
@@ -410,9 +431,10 @@ pub(super) mod sample {
             Verdict::Failed(Failure::TimedOut { limit }) => {
                 Some(Ending::TimedOut { limit: *limit })
             }
-            Verdict::Failed(Failure::TooMuchOutput { limit }) => {
-                Some(Ending::TooMuchOutput { limit: *limit })
-            }
+            Verdict::Failed(Failure::TooMuch { of, limit }) => Some(Ending::TooMuch {
+                of: *of,
+                limit: *limit,
+            }),
             Verdict::Failed(Failure::Lost { reason }) => Some(Ending::Lost {
                 reason: reason.clone(),
             }),

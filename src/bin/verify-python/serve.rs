@@ -19,7 +19,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
-use verify::protocol::{self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup};
+use verify::processes;
+use verify::protocol::{
+    self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status,
+};
 
 use crate::preload::Preloaded;
 use crate::{isolation, preload, session};
@@ -222,6 +225,12 @@ impl Host {
                 stderr,
             }),
             Ok(Some(pid)) => {
+                tell(
+                    &mut status,
+                    Status::Started {
+                        process: pid.as_raw_pid(),
+                    },
+                );
                 match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
                     Ok(ended) => self.children.push(Child {
                         session: setup.session,
@@ -237,9 +246,9 @@ impl Host {
                         let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
                         tell(
                             &mut status,
-                            ProcessEnd::NotStarted {
+                            Status::Ended(ProcessEnd::NotStarted {
                                 errno: error.raw_os_error(),
-                            },
+                            }),
                         );
                     }
                 }
@@ -252,9 +261,9 @@ impl Host {
                     .and_then(|errno| errno.extract());
                 tell(
                     &mut status,
-                    ProcessEnd::NotStarted {
+                    Status::Ended(ProcessEnd::NotStarted {
                         errno: errno.unwrap_or(libc::EAGAIN),
-                    },
+                    }),
                 );
                 None
             }
@@ -281,7 +290,7 @@ impl Host {
         if child.condemned {
             self.end_leftovers(index);
         }
-        tell(&mut self.children[index].status, end);
+        tell(&mut self.children[index].status, Status::Ended(end));
     }
 
     fn is_known(&self, pid: i32) -> bool {
@@ -304,22 +313,18 @@ impl Host {
         };
         let child = &mut self.children[index];
         child.condemned = true;
-        let _ = rustix::process::kill_process_group(child.pid, Signal::KILL);
         if child.reaped {
             self.end_leftovers(index);
         } else {
-            let _ = rustix::process::kill_process(child.pid, Signal::KILL);
+            processes::end_families(&[child.pid]);
         }
     }
 
     /// Kills the orphans of a session that has ended, those that appear while it does so included.
     fn end_leftovers(&mut self, index: usize) {
-        let _ = rustix::process::kill_process_group(self.children[index].pid, Signal::KILL);
         let mut leftovers = std::mem::take(&mut self.children[index].leftovers);
         while !leftovers.is_empty() {
-            for &pid in &leftovers {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
+            processes::end_families(&leftovers);
             for pid in leftovers {
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
             }
@@ -332,9 +337,8 @@ impl Host {
         for index in 0..self.children.len() {
             self.children[index].condemned = true;
             let pid = self.children[index].pid;
-            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
             if !self.children[index].reaped {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                processes::end_families(&[pid]);
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
                 self.children[index].reaped = true;
             }
@@ -343,9 +347,9 @@ impl Host {
     }
 }
 
-fn tell(status: &mut File, end: ProcessEnd) {
+fn tell(status: &mut File, what: Status) {
     // Nobody is left to hear it if this fails.
-    let _ = status.write_all(&protocol::encode(&end));
+    let _ = status.write_all(&protocol::encode(&what));
 }
 
 impl Forked {

@@ -10,7 +10,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use rustix::fd::RawFd;
-use verify::protocol::{self, Command, Program, Report};
+use verify::protocol::{self, Command, Program, Report, Seal};
 
 use crate::isolation;
 use crate::preload::Preloaded;
@@ -42,7 +42,7 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, preloaded: Preloaded) -> c_int
             let prepared = prepare(py, &forked.setup.scratch, &forked.setup.environment)
                 .and_then(|()| Interpreter::new(py, preloaded));
             match prepared {
-                Ok(mut interpreter) => obey(py, &control, &mut interpreter),
+                Ok(mut interpreter) => obey(py, &control, forked.setup.seal, &mut interpreter),
                 Err(error) => {
                     error.restore(py);
                     -1
@@ -53,7 +53,12 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, preloaded: Preloaded) -> c_int
 }
 
 /// Takes units until there are no more.
-fn obey(py: Python<'_>, control: &UnixStream, interpreter: &mut Interpreter) -> c_int {
+fn obey(
+    py: Python<'_>,
+    control: &UnixStream,
+    seal: Seal,
+    interpreter: &mut Interpreter,
+) -> c_int {
     let head = rustix::process::getpid();
     loop {
         let unit = match protocol::receive(control) {
@@ -63,7 +68,7 @@ fn obey(py: Python<'_>, control: &UnixStream, interpreter: &mut Interpreter) -> 
         };
         let run = interpreter.run(py, &unit, &mut |py, interpreter, step| {
             interpreter.flush(py);
-            protocol::send(control, &Report::Step(step)).is_ok()
+            protocol::send_sealed(control, seal, &Report::Step(step)).is_ok()
                 && matches!(protocol::receive(control), Ok(Some(Command::Continue)))
         });
         if rustix::process::getpid() != head {
@@ -72,7 +77,7 @@ fn obey(py: Python<'_>, control: &UnixStream, interpreter: &mut Interpreter) -> 
         }
         interpreter.flush(py);
         let end = run.into_report(py, &unit);
-        if protocol::send(control, &Report::Ended(end)).is_err() || unit.last {
+        if protocol::send_sealed(control, seal, &Report::Ended(end)).is_err() || unit.last {
             return 0;
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Interpreter {
     sets_cached: bool,
     future_flags: c_int,
     event_loop: Option<Py<PyAny>>,
+    /// `sys.gettrace` with `sys.settrace`, and the same for profilers.
+    tracers: [(Py<PyAny>, Py<PyAny>); 2],
     /// Where spawned children find the session's code; shared with the import hook.
     session_file: Rc<RefCell<Option<String>>>,
 }
@@ -58,7 +60,12 @@ impl Interpreter {
         let sys = py.import("sys")?;
         let session_file = Rc::new(RefCell::new(None));
         preloaded.install(py, &session_file)?;
+        let function = |name| sys.getattr(name).map(Bound::unbind);
         Ok(Interpreter {
+            tracers: [
+                (function("gettrace")?, function("settrace")?),
+                (function("getprofile")?, function("setprofile")?),
+            ],
             compile: py.import("builtins")?.getattr("compile")?.unbind(),
             stdout: sys.getattr("stdout")?.unbind(),
             stderr: sys.getattr("stderr")?.unbind(),
@@ -79,7 +86,8 @@ impl Interpreter {
 
     pub(crate) fn run(&mut self, py: Python<'_>, unit: &Unit, on_step: &mut OnStep<'_>) -> Run {
         let mut values = Vec::new();
-        let result = self.prepare(py, unit).and_then(|restore| {
+        let prepared = self.untraced(py, |interpreter| interpreter.prepare(py, unit));
+        let result = prepared.and_then(|restore| {
             let result = match &unit.mode {
                 Mode::Module {
                     boundaries,
@@ -93,13 +101,28 @@ impl Interpreter {
                     .compile(py, &unit.source, &unit.path, "exec", 0)
                     .map(drop),
             };
-            self.restore(py, restore);
+            self.untraced(py, |interpreter| interpreter.restore(py, restore));
             result
         });
         Run {
             error: result.err(),
             values,
         }
+    }
+
+    /// Does something of our own where a tracer that an example has set does not see it.
+    fn untraced<T>(&mut self, py: Python<'_>, work: impl FnOnce(&mut Self) -> T) -> T {
+        let silence = |(get, set): &(Py<PyAny>, Py<PyAny>)| {
+            let tracer = get.call0(py).ok().filter(|tracer| !tracer.is_none(py))?;
+            set.call1(py, (py.None(),)).ok()?;
+            Some((set.clone_ref(py), tracer))
+        };
+        let silenced: Vec<_> = self.tracers.iter().filter_map(silence).collect();
+        let done = work(self);
+        for (set, tracer) in silenced {
+            let _ = set.call1(py, (tracer,));
+        }
+        done
     }
 
     /// Sends on what Python and C hold back, as the end of a process does.

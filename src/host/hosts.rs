@@ -1,0 +1,102 @@
+//! The hosts of a run: one, unless an example ends it.
+//!
+//! All sessions share a host, which a process that may signal it can kill. That must be told on the example
+//! that did it and on no other: so every session that was cut off runs again, each on a host of its own,
+//! where only the guilty one fails, and what is still to come gets a fresh host to share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Host, Options, Ready};
+use crate::interpreter::Interpreter;
+
+#[derive(Debug)]
+pub struct Hosts<'a> {
+    interpreter: &'a Interpreter,
+    options: Options,
+    /// What the first one found out.
+    pub ready: Ready,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    shared: Arc<Host>,
+    /// All that may still live.
+    all: Vec<Weak<Host>>,
+    closed: bool,
+}
+
+impl<'a> Hosts<'a> {
+    pub fn start(interpreter: &'a Interpreter, options: Options) -> Result<Hosts<'a>> {
+        let shared = Arc::new(start(interpreter, &options)?);
+        Ok(Hosts {
+            interpreter,
+            options,
+            ready: shared.ready.clone(),
+            state: Mutex::new(State {
+                all: vec![Arc::downgrade(&shared)],
+                shared,
+                closed: false,
+            }),
+        })
+    }
+
+    /// The host that sessions share; a new one if the last has died.
+    pub fn shared(&self) -> Result<Arc<Host>> {
+        let mut state = self.state();
+        if state.shared.is_lost() && !state.closed {
+            state.shared = self.another(&mut state)?;
+        }
+        Ok(state.shared.clone())
+    }
+
+    /// A host for one session.
+    pub fn own(&self) -> Result<Arc<Host>> {
+        let mut state = self.state();
+        if state.closed {
+            bail!("the host is closed");
+        }
+        self.another(&mut state)
+    }
+
+    /// Finds a program as a session would.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        self.state().shared.find_program(name)
+    }
+
+    /// Whether a session that this host ran has to run again.
+    pub fn lost(&self, host: &Host) -> bool {
+        host.is_lost() && !self.state().closed
+    }
+
+    /// Hangs up on all of them.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        for host in state.all.iter().filter_map(Weak::upgrade) {
+            host.close();
+        }
+    }
+
+    fn another(&self, state: &mut State) -> Result<Arc<Host>> {
+        let host = Arc::new(start(self.interpreter, &self.options)?);
+        state.all.retain(|host| host.strong_count() > 0);
+        state.all.push(Arc::downgrade(&host));
+        Ok(host)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start(interpreter: &Interpreter, options: &Options) -> Result<Host> {
+    let root = tempfile::Builder::new()
+        .prefix("verify-")
+        .tempdir()
+        .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
+    Host::start(interpreter, root, options)
+}

@@ -1,0 +1,246 @@
+//! Nothing fools the verdict: each example here does its worst to the process that runs it, and is judged by name.
+//!
+//! All of them run as pages of one book, at the same time. Each has a quiet example before it and one behind it
+//! in its session, so that one run shows for every case that the attack is told on the example that made it,
+//! that what was printed before is kept, that what follows is `blocked` (or goes on, where nothing broke), and
+//! that no other page notices.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::project::Project;
+
+/// What an attack should come to.
+#[derive(Clone, Copy)]
+enum End {
+    /// Nothing is wrong with it: `python file.py` would not complain either.
+    Passes,
+    /// Fails in this way, with this in the message; what follows in its session is blocked.
+    Fails(&'static str, &'static str),
+        /// Fails in a way that differs between versions of Python.
+    FailsSomehow,
+}
+use End::{Fails, FailsSomehow, Passes};
+
+struct Case {
+    name: &'static str,
+    attributes: &'static str,
+    end: End,
+    code: &'static str,
+    /// Nothing follows it: what happens when the interpreter shuts down is part of it.
+    is_last: bool,
+    /// What it prints behind the line that all print.
+    prints: &'static str,
+}
+
+const fn case(name: &'static str, end: End, code: &'static str) -> Case {
+    Case {
+        name,
+        attributes: "",
+        end,
+        code,
+        is_last: false,
+        prints: "",
+    }
+}
+
+impl Case {
+    const fn with(self, attributes: &'static str) -> Case {
+        Case { attributes, ..self }
+    }
+
+    const fn last(self) -> Case {
+        Case {
+            is_last: true,
+            ..self
+        }
+    }
+
+    const fn prints(self, prints: &'static str) -> Case {
+        Case { prints, ..self }
+    }
+
+    fn page(&self) -> String {
+        let Case {
+            name,
+            attributes,
+            code,
+            ..
+        } = self;
+        let mut page = format!(
+            "# {name}\n\n```python id={name}-before\nkept = 'kept'\n```\n\n\
+             ```python id={name} {attributes}\nprint(kept, flush=True)\n{code}\n```\n"
+        );
+        if !self.is_last {
+            let _ = write!(
+                page,
+                "\n```python id={name}-after\nassert kept == 'kept'\n```\n"
+            );
+        }
+        page
+    }
+}
+
+/// How a process can end, or be ended.
+const ENDINGS: &[Case] = &[
+    case("os-exit", Fails("exited", "its process ended with status 0 before the example did"), "import os; os._exit(0)"),
+    case("os-exit-in-a-thread", Fails("exited", "its process ended with status 0"), "import os, threading\nthread = threading.Thread(target=os._exit, args=(0,))\nthread.start()\nthread.join()"),
+    case("sys-exit", Fails("exited", "exited with status 0; write `exits=0`"), "import sys; sys.exit(0)"),
+    case("sys-exit-with-text", Fails("exited", "exited with status 1"), "import sys; sys.exit('text')"),
+    case("system-exit", Fails("exited", "exited with status 3"), "raise SystemExit(3)"),
+    case("system-exit-announced", Passes, "raise SystemExit(3)").with("exits=3"),
+    case("another-system-exit-announced", Fails("exited", "exited with status 3 where `exits=4` was announced"), "raise SystemExit(3)").with("exits=4"),
+    case("abort", Fails("killed", "killed by SIGABRT"), "import os; os.abort()"),
+    case("segmentation-fault", Fails("killed", "killed by SIGSEGV"), "import ctypes; ctypes.string_at(0)"),
+    case("stack-overflow", FailsSomehow, "import sys\nsys.setrecursionlimit(10**9)\nnested = []\nfor _ in range(10**6):\n    nested = [nested]\nrepr(nested)"),
+    case("kills-itself", Fails("killed", "killed by SIGKILL"), "import os; os.kill(os.getpid(), 9)"),
+    case("kills-its-parent", FailsSomehow, "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)\nos._exit(1)"),
+    case("interrupts-its-group", Fails("raised", "raised KeyboardInterrupt"), "import os, signal\nos.killpg(0, signal.SIGINT)"),
+    case("terminates-its-group", Fails("killed", "killed by SIGTERM"), "import os, signal\nos.killpg(0, signal.SIGTERM)"),
+    case("hangs-up-on-its-group", Fails("killed", "killed by SIGHUP"), "import os, signal\nos.killpg(0, signal.SIGHUP)"),
+    case("keyboard-interrupt", Fails("raised", "raised KeyboardInterrupt"), "raise KeyboardInterrupt"),
+    case("replaces-its-process", Fails("exited", "its process ended with status 0"), "import os; os.execv('/bin/true', ['true'])"),
+    case("raises-from-an-exit-handler", Passes, "import atexit\natexit.register(lambda: 1 / 0)").last(),
+    case("exits-from-an-exit-handler", Fails("exited", "status 3"), "import atexit, os\natexit.register(os._exit, 3)").last(),
+    case("hangs-in-an-exit-handler", Fails("timed_out", "still running after"), "import atexit, time\natexit.register(time.sleep, 1000)").last().with("timeout=3s"),
+];
+
+/// Ways to go on for ever.
+const HANGS: &[Case] = &[
+    case("swallows-every-exception", Fails("timed_out", "its time limit; raise it with `timeout=`"), "while True:\n    try:\n        raise ValueError\n    except BaseException:\n        pass").with("timeout=3s"),
+    case("loops", Fails("timed_out", "still running after 3s"), "while True: pass").with("timeout=3s"),
+    case("loops-in-c", Fails("timed_out", "still running"), "import collections, itertools\ncollections.deque(itertools.repeat(0), maxlen=0)").with("timeout=3s"),
+    case("ignores-signals", Fails("timed_out", "still running"), "import signal\nfor number in signal.valid_signals() - {9, 19}:\n    try:\n        signal.signal(number, signal.SIG_IGN)\n    except (OSError, ValueError):\n        pass\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\nwhile True: pass").with("timeout=3s"),
+    case("stops-itself", Fails("timed_out", "still running"), "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)").with("timeout=3s"),
+    case("deadlock", Fails("timed_out", "still running"), "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()").with("timeout=3s"),
+    case("sleeping-thread", Fails("timed_out", "still running"), "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()").with("timeout=3s").last(),
+    case("waits-for-input", Passes, "import sys\nassert sys.stdin.read() == ''"),
+];
+
+/// Processes and threads that go on when the example has ended.
+const LEFT_BEHIND: &[Case] = &[
+    case("daemon-thread-that-prints", Passes, "import threading, time\n\n\ndef talk():\n    time.sleep(1000)\n    print('never')\n\n\nthreading.Thread(target=talk, daemon=True).start()").last(),
+    case("fork-that-returns", Passes, "import os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\nprint('parent' if pid else 'child', flush=True)").prints("child\nparent\n"),
+    case("fork-that-raises", Passes, "import os\npid = os.fork()\nif not pid:\n    raise ValueError('in the child')\nassert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1"),
+    case("orphan", Passes, "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1000)\n    os._exit(0)\nos.wait()"),
+    case("orphan-in-silence", Passes, "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.closerange(0, 1024)\n        time.sleep(1000)\n    os._exit(0)\nos.wait()").last(),
+    case("orphan-that-prints-for-ever", Fails("too_much_output", "printed more than"), "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True:\n            print('x' * 10000, flush=True)\n    os._exit(0)\nos.wait()").last(),
+];
+
+/// Floods, and bytes that are no text.
+const OUTPUT: &[Case] = &[
+    case("fifty-megabytes-in-a-line", Fails("too_much_output", "printed more than 10485760 bytes, its limit; raise it with `max-output`"), "print('x' * 50_000_000)"),
+    case("a-million-lines", Passes, "for number in range(1_000_000):\n    print(number)"),
+    case("endless-output", Fails("too_much_output", "raise it with `max-output`"), "while True: print('more')"),
+    case("endless-errors", Fails("too_much_output", "raise it with `max-output`"), "import sys\nwhile True: print('more', file=sys.stderr)"),
+    case("invalid-utf-8", Passes, "import os; os.write(1, b'\\xff\\xfe\\n')").prints("\\xff\\xfe\n"),
+    case("lone-surrogate", Fails("raised", "raised UnicodeEncodeError"), "print('\\ud800')"),
+    case("nul-bytes", Passes, "print('a\\0b')").prints("a\0b\n"),
+    case("terminal-escapes", Fails("raised", "raised ValueError: \\u{1b}[2J"), "print('\\x1b]0;owned\\x07\\x1b[2J\\x9b31m', flush=True)\nraise ValueError('\\x1b[2J')").prints("\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\n"),
+    case("no-final-newline", Passes, "print('end', end='')").prints("end"),
+];
+
+/// The descriptors that an example finds.
+const DESCRIPTORS: &[Case] = &[
+    case("closes-the-standard-streams", Passes, "import os\nfor fd in range(3): os.close(fd)"),
+    case("replaces-the-standard-streams", Passes, "import os\nfd = os.open('elsewhere', os.O_CREAT | os.O_RDWR)\nfor target in range(3): os.dup2(fd, target)\nprint('gone')"),
+    case("closes-what-it-may-have", Passes, "import os\nos.closerange(3, os.sysconf('SC_OPEN_MAX'))"),
+    case("closes-every-descriptor", FailsSomehow, "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try:\n        os.close(int(fd))\n    except OSError:\n        pass"),
+    case("closes-every-descriptor-and-goes-on", FailsSomehow, "import os, time\nos.closerange(0, 1 << 16)\ntime.sleep(0.5)"),
+    case("writes-to-every-descriptor", Fails("lost", "wrote to the descriptor"), "import os\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), b'x')\n        except OSError:\n            pass"),
+    case("forges-its-completion-record", Fails("lost", "wrote to the descriptor"), "import os\nrecord = b'{\"Ended\":{\"Completed\":{\"values\":[]}}}'\nframe = len(record).to_bytes(4, 'little') + record\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), frame)\n        except OSError:\n            pass\nos._exit(0)"),
+];
+
+/// What an example does to Python itself.
+const PATCHED: &[Case] = &[
+    case("no-stdout", Passes, "import sys\nsys.stdout = None\nprint('nobody hears')"),
+    case("broken-stdout", Fails("exited", "status 120"), "import sys\n\n\nclass Broken:\n    def __getattr__(self, name):\n        raise RuntimeError\n\n\nsys.stdout = sys.stderr = Broken()").last(),
+    case("traces", Passes, "import sys\nsys.settrace(lambda frame, event, argument: print(frame.f_code.co_filename.rpartition('/')[2]))\n(lambda: 0)()").prints("example_2.py\n"),
+    case("profiles", Passes, "import sys\nsys.setprofile(lambda *arguments: None)"),
+    case("hardly-any-recursion", Passes, "import sys\nsys.setrecursionlimit(30)"),
+    case("patches-print", Passes, "import builtins\nbuiltins.print = None"),
+    case("patches-open-and-json", Passes, "import builtins, json\nbuiltins.open = json.dumps = json.loads = None"),
+    case("patches-exit-and-fork", Passes, "import os, sys\nsys.exit = os._exit = os.fork = None"),
+    case("patches-compile-and-exec", Passes, "import builtins\nbuiltins.compile = builtins.exec = builtins.eval = None"),
+    case("patches-import", Passes, "import builtins\nbuiltins.__import__ = None"),
+    case("no-builtins", Fails("raised", "raised NameError"), "import builtins\nvars(builtins).clear()\nprint('gone')"),
+    case("breaks-import-and-raises", Fails("raised", "raised ValueError: told"), "import builtins, sys\nbuiltins.__import__ = None\nsys.modules.clear()\nraise ValueError('told')"),
+    case("no-modules", Passes, "import sys\nsys.modules.clear()"),
+    case("no-path", Passes, "import sys\nsys.path = sys.meta_path = None"),
+    case("hooks-that-raise", Fails("raised", "raised ValueError: told"), "import sys\n\n\ndef hook(*arguments):\n    raise RuntimeError\n\n\nsys.excepthook = sys.unraisablehook = sys.displayhook = hook\nraise ValueError('told')"),
+    case("exception-that-cannot-be-shown", Fails("raised", "raised Evil"), "class Evil(Exception):\n    def __str__(self):\n        raise SystemExit(0)\n    __repr__ = __str__\n\n\nraise Evil"),
+    case("exception-that-exits", Fails("exited", "its process ended with status 0"), "import os\n\n\nclass Evil(Exception):\n    def __str__(self):\n        os._exit(0)\n\n\nraise Evil"),
+    case("claims-to-be-another", Fails("raised", "raised Evil"), "class Meta(type):\n    def __instancecheck__(cls, other):\n        return True\n\n    def __subclasscheck__(cls, other):\n        return True\n\n\nclass Evil(Exception, metaclass=Meta):\n    pass\n\n\nraise Evil"),
+    case("no-main", Passes, "import sys\ndel sys.modules['__main__']"),
+    case("removes-its-directory", Passes, "import os, shutil\nshutil.rmtree(os.getcwd())"),
+    case("puts-a-pipe-in-the-way", Passes, "import os; os.mkfifo('example_3.py')"),
+    case("puts-a-link-in-the-way", Passes, "import os; os.symlink('/dev/full', 'example_3.py')"),
+];
+
+#[test]
+fn each_attack_is_judged_by_name_and_disturbs_no_other() {
+    let mut project = Project::new().with("verify.toml", "timeout = \"60s\"\nconsole = false\n");
+    let all = [ENDINGS, HANGS, LEFT_BEHIND, OUTPUT, DESCRIPTORS, PATCHED];
+    for case in all.into_iter().flatten() {
+        project = project.with(&format!("{}.md", case.name), case.page());
+    }
+    project = project.with("verify.toml", "timeout = \"60s\"\n");
+    let ran = project.verify("--format json --output report.json -j 2 -q");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    assert!(!ran.text().contains('\u{1b}'), "a raw escape reached the terminal");
+
+    let report = project.read("report.json");
+    let examples: BTreeMap<String, Value> = report
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["type"] == "example")
+        .map(|line| (line["id"].as_str().unwrap().to_owned(), line))
+        .collect();
+    let mut faults = String::new();
+    for case in all.into_iter().flatten() {
+        if let Err(fault) = judge(case, &examples) {
+            let _ = writeln!(faults, "{}: {fault}", case.name);
+        }
+    }
+    assert!(faults.is_empty(), "{faults}");
+}
+
+fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> {
+    let find = |suffix: &str| {
+        examples
+            .get(&format!("{}{suffix}", case.name))
+            .ok_or(format!("`{}{suffix}` has no verdict", case.name))
+    };
+    let fine = |verdict: &Value| ["ran", "verified", "unrecorded"].iter().any(|fine| verdict == fine);
+    let (before, own) = (find("-before")?, find("")?);
+    if !fine(&before["verdict"]) {
+        return Err(format!("the example before it: {before}"));
+    }
+    let (kind, message) = (
+        own["failure"]["kind"].as_str().unwrap_or_default(),
+        own["failure"]["message"].as_str().unwrap_or_default(),
+    );
+    let as_expected = match case.end {
+        Passes => fine(&own["verdict"]),
+        Fails(way, part) => {
+            own["verdict"] == "failed" && kind == way && message.contains(part)
+        }
+        FailsSomehow => own["verdict"] == "failed",
+    };
+    let stdout = own["outcome"]["stdout"].as_str().unwrap_or_default();
+    if !as_expected || !stdout.starts_with(&format!("kept\n{}", case.prints)) {
+        let shown: String = own.to_string().chars().take(1000).collect();
+        return Err(shown);
+    }
+    if case.is_last {
+        return Ok(());
+    }
+    let after = find("-after")?;
+    match case.end {
+        Passes if fine(&after["verdict"]) => Ok(()),
+        Fails(..) | FailsSomehow if after["verdict"] == "blocked" => Ok(()),
+        _ => Err(format!("the example behind it: {after}")),
+    }
+}
