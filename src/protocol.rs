@@ -334,7 +334,10 @@ mod tests {
         let mut taken = 0;
         for byte in wire {
             arrived.push(byte);
-            while take_sealed::<Command>(&mut arrived, seal).unwrap().is_some() {
+            while take_sealed::<Command>(&mut arrived, seal)
+                .unwrap()
+                .is_some()
+            {
                 taken += 1;
             }
         }

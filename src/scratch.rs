@@ -103,7 +103,13 @@ mod tests {
         scratch.write(Path::new("./a/b/c.py"), b"two").unwrap();
         assert_eq!(fs::read(top.path().join("own/a/b/c.py")).unwrap(), b"two");
         assert_eq!(scratch.read(Path::new("a/b/c.py")).unwrap(), b"two");
-        for path in ["../other/file", "/etc/passwd", "a/../../other/file", "", "."] {
+        for path in [
+            "../other/file",
+            "/etc/passwd",
+            "a/../../other/file",
+            "",
+            ".",
+        ] {
             assert!(scratch.write(Path::new(path), b"x").is_err(), "{path}");
             assert!(scratch.read(Path::new(path)).is_err(), "{path}");
         }

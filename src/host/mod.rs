@@ -103,11 +103,7 @@ pub struct Ready {
 
 impl Host {
     /// Starts a host that keeps its scratch directories in `directory`, which it owns.
-    pub fn start(
-        interpreter: &Interpreter,
-        directory: TempDir,
-        options: &Options,
-    ) -> Result<Host> {
+    pub fn start(interpreter: &Interpreter, directory: TempDir, options: &Options) -> Result<Host> {
         let root = &*directory.path().canonicalize()?;
         let program = host_program()?;
         let path = search_path(interpreter, root)?;

@@ -145,36 +145,38 @@ impl<'a> Running<'a> {
         let mut ended: Option<UnitEnd> = None;
         let ending = loop {
             match self.wait(deadline, &limits) {
-                Wake::Control => match protocol::take_sealed::<Report>(&mut self.received, self.seal) {
-                    Ok(None) => {}
-                    Ok(Some(Report::Step(step))) => {
-                        self.drain();
-                        steps.push(StepOutcome {
-                            stdout: self.stdout.bytes[step_start..].to_vec(),
-                            exception: step.exception,
-                            values: step.values,
-                            status: None,
-                        });
-                        step_start = self.stdout.bytes.len();
-                        let _ = protocol::send(&self.control, &Command::Continue);
-                    }
-                    Ok(Some(Report::Ended(end))) if is_last => ended = Some(end),
-                    Ok(Some(Report::Ended(end))) => {
-                        self.drain();
-                        if let Some((of, limit)) = self.overfilled(&limits) {
-                            self.end_now();
-                            break Ending::TooMuch { of, limit };
+                Wake::Control => {
+                    match protocol::take_sealed::<Report>(&mut self.received, self.seal) {
+                        Ok(None) => {}
+                        Ok(Some(Report::Step(step))) => {
+                            self.drain();
+                            steps.push(StepOutcome {
+                                stdout: self.stdout.bytes[step_start..].to_vec(),
+                                exception: step.exception,
+                                values: step.values,
+                                status: None,
+                            });
+                            step_start = self.stdout.bytes.len();
+                            let _ = protocol::send(&self.control, &Command::Continue);
                         }
-                        break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
-                    }
-                    Err(_) => {
-                        self.end_now();
-                        break Ending::Lost {
+                        Ok(Some(Report::Ended(end))) if is_last => ended = Some(end),
+                        Ok(Some(Report::Ended(end))) => {
+                            self.drain();
+                            if let Some((of, limit)) = self.overfilled(&limits) {
+                                self.end_now();
+                                break Ending::TooMuch { of, limit };
+                            }
+                            break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
+                        }
+                        Err(_) => {
+                            self.end_now();
+                            break Ending::Lost {
                             reason: "it wrote to the descriptor by which `verify` learns how it ended"
                                 .to_owned(),
                         };
+                        }
                     }
-                },
+                }
                 Wake::Ended(end) => {
                     if let Some((of, limit)) = self.overfilled(&limits) {
                         break Ending::TooMuch { of, limit };

@@ -19,7 +19,7 @@ enum End {
     Passes,
     /// Fails in this way, with this in the message; what follows in its session is blocked.
     Fails(&'static str, &'static str),
-        /// Fails in a way that differs between versions of Python.
+    /// Fails in a way that differs between versions of Python.
     FailsSomehow,
 }
 use End::{Fails, FailsSomehow, Passes};
@@ -85,26 +85,113 @@ impl Case {
 
 /// How a process can end, or be ended.
 const ENDINGS: &[Case] = &[
-    case("os-exit", Fails("exited", "its process ended with status 0 before the example did"), "import os; os._exit(0)"),
-    case("os-exit-in-a-thread", Fails("exited", "its process ended with status 0"), "import os, threading\nthread = threading.Thread(target=os._exit, args=(0,))\nthread.start()\nthread.join()"),
-    case("sys-exit", Fails("exited", "exited with status 0; write `exits=0`"), "import sys; sys.exit(0)"),
-    case("sys-exit-with-text", Fails("exited", "exited with status 1"), "import sys; sys.exit('text')"),
-    case("system-exit", Fails("exited", "exited with status 3"), "raise SystemExit(3)"),
+    case(
+        "os-exit",
+        Fails(
+            "exited",
+            "its process ended with status 0 before the example did",
+        ),
+        "import os; os._exit(0)",
+    ),
+    case(
+        "os-exit-in-a-thread",
+        Fails("exited", "its process ended with status 0"),
+        "import os, threading\nthread = threading.Thread(target=os._exit, args=(0,))\nthread.start()\nthread.join()",
+    ),
+    case(
+        "sys-exit",
+        Fails("exited", "exited with status 0; write `exits=0`"),
+        "import sys; sys.exit(0)",
+    ),
+    case(
+        "sys-exit-with-text",
+        Fails("exited", "exited with status 1"),
+        "import sys; sys.exit('text')",
+    ),
+    case(
+        "system-exit",
+        Fails("exited", "exited with status 3"),
+        "raise SystemExit(3)",
+    ),
     case("system-exit-announced", Passes, "raise SystemExit(3)").with("exits=3"),
-    case("another-system-exit-announced", Fails("exited", "exited with status 3 where `exits=4` was announced"), "raise SystemExit(3)").with("exits=4"),
-    case("abort", Fails("killed", "killed by SIGABRT"), "import os; os.abort()"),
-    case("segmentation-fault", Fails("killed", "killed by SIGSEGV"), "import ctypes; ctypes.string_at(0)"),
-    case("stack-overflow", FailsSomehow, "import sys\nsys.setrecursionlimit(10**9)\nnested = []\nfor _ in range(10**6):\n    nested = [nested]\nrepr(nested)"),
-    case("kills-itself", Fails("killed", "killed by SIGKILL"), "import os; os.kill(os.getpid(), 9)"),
-    case("kills-its-parent", FailsSomehow, "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)\nos._exit(1)"),
-    case("interrupts-its-group", Fails("raised", "raised KeyboardInterrupt"), "import os, signal\nos.killpg(0, signal.SIGINT)"),
-    case("terminates-its-group", Fails("killed", "killed by SIGTERM"), "import os, signal\nos.killpg(0, signal.SIGTERM)"),
-    case("hangs-up-on-its-group", Fails("killed", "killed by SIGHUP"), "import os, signal\nos.killpg(0, signal.SIGHUP)"),
-    case("keyboard-interrupt", Fails("raised", "raised KeyboardInterrupt"), "raise KeyboardInterrupt"),
-    case("replaces-its-process", Fails("exited", "its process ended with status 0"), "import os; os.execv('/bin/true', ['true'])"),
-    case("raises-from-an-exit-handler", Passes, "import atexit\natexit.register(lambda: 1 / 0)").last(),
-    case("exits-from-an-exit-handler", Fails("exited", "status 3"), "import atexit, os\natexit.register(os._exit, 3)").last(),
-    case("hangs-in-an-exit-handler", Fails("timed_out", "still running after"), "import atexit, time\natexit.register(time.sleep, 1000)").last().with("timeout=3s"),
+    case(
+        "another-system-exit-announced",
+        Fails(
+            "exited",
+            "exited with status 3 where `exits=4` was announced",
+        ),
+        "raise SystemExit(3)",
+    )
+    .with("exits=4"),
+    case(
+        "abort",
+        Fails("killed", "killed by SIGABRT"),
+        "import os; os.abort()",
+    ),
+    case(
+        "segmentation-fault",
+        Fails("killed", "killed by SIGSEGV"),
+        "import ctypes; ctypes.string_at(0)",
+    ),
+    case(
+        "stack-overflow",
+        FailsSomehow,
+        "import sys\nsys.setrecursionlimit(10**9)\nnested = []\nfor _ in range(10**6):\n    nested = [nested]\nrepr(nested)",
+    ),
+    case(
+        "kills-itself",
+        Fails("killed", "killed by SIGKILL"),
+        "import os; os.kill(os.getpid(), 9)",
+    ),
+    case(
+        "kills-its-parent",
+        FailsSomehow,
+        "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)\nos._exit(1)",
+    ),
+    case(
+        "interrupts-its-group",
+        Fails("raised", "raised KeyboardInterrupt"),
+        "import os, signal\nos.killpg(0, signal.SIGINT)",
+    ),
+    case(
+        "terminates-its-group",
+        Fails("killed", "killed by SIGTERM"),
+        "import os, signal\nos.killpg(0, signal.SIGTERM)",
+    ),
+    case(
+        "hangs-up-on-its-group",
+        Fails("killed", "killed by SIGHUP"),
+        "import os, signal\nos.killpg(0, signal.SIGHUP)",
+    ),
+    case(
+        "keyboard-interrupt",
+        Fails("raised", "raised KeyboardInterrupt"),
+        "raise KeyboardInterrupt",
+    ),
+    case(
+        "replaces-its-process",
+        Fails("exited", "its process ended with status 0"),
+        "import os; os.execv('/bin/true', ['true'])",
+    ),
+    case(
+        "raises-from-an-exit-handler",
+        Passes,
+        "import atexit\natexit.register(lambda: 1 / 0)",
+    )
+    .last(),
+    case(
+        "exits-from-an-exit-handler",
+        Fails("exited", "status 3"),
+        "import atexit, os\natexit.register(os._exit, 3)",
+    )
+    .last(),
+    case(
+        "hangs-in-an-exit-handler",
+        Fails("timed_out", "still running after"),
+        "import atexit, time\natexit.register(time.sleep, 1000)",
+    )
+    .last()
+    .with("timeout=3s"),
 ];
 
 /// Ways to go on for ever.
@@ -131,26 +218,165 @@ const LEFT_BEHIND: &[Case] = &[
 
 /// Floods, and bytes that are no text.
 const OUTPUT: &[Case] = &[
-    case("fifty-megabytes-in-a-line", Fails("too_much_output", "printed more than 10485760 bytes, its limit; raise it with `max-output`"), "print('x' * 50_000_000)"),
-    case("a-million-lines", Passes, "for number in range(1_000_000):\n    print(number)"),
-    case("endless-output", Fails("too_much_output", "raise it with `max-output`"), "while True: print('more')"),
-    case("endless-errors", Fails("too_much_output", "raise it with `max-output`"), "import sys\nwhile True: print('more', file=sys.stderr)"),
-    case("invalid-utf-8", Passes, "import os; os.write(1, b'\\xff\\xfe\\n')").prints("\\xff\\xfe\n"),
-    case("lone-surrogate", Fails("raised", "raised UnicodeEncodeError"), "print('\\ud800')"),
+    case(
+        "fifty-megabytes-in-a-line",
+        Fails(
+            "too_much_output",
+            "printed more than 10485760 bytes, its limit; raise it with `max-output`",
+        ),
+        "print('x' * 50_000_000)",
+    ),
+    case(
+        "a-million-lines",
+        Passes,
+        "for number in range(1_000_000):\n    print(number)",
+    ),
+    case(
+        "endless-output",
+        Fails("too_much_output", "raise it with `max-output`"),
+        "while True: print('more')",
+    ),
+    case(
+        "endless-errors",
+        Fails("too_much_output", "raise it with `max-output`"),
+        "import sys\nwhile True: print('more', file=sys.stderr)",
+    ),
+    case(
+        "invalid-utf-8",
+        Passes,
+        "import os; os.write(1, b'\\xff\\xfe\\n')",
+    )
+    .prints("\\xff\\xfe\n"),
+    case(
+        "lone-surrogate",
+        Fails("raised", "raised UnicodeEncodeError"),
+        "print('\\ud800')",
+    ),
     case("nul-bytes", Passes, "print('a\\0b')").prints("a\0b\n"),
-    case("terminal-escapes", Fails("raised", "raised ValueError: \\u{1b}[2J"), "print('\\x1b]0;owned\\x07\\x1b[2J\\x9b31m', flush=True)\nraise ValueError('\\x1b[2J')").prints("\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\n"),
+    case(
+        "terminal-escapes",
+        Fails("raised", "raised ValueError: \\u{1b}[2J"),
+        "print('\\x1b]0;owned\\x07\\x1b[2J\\x9b31m', flush=True)\nraise ValueError('\\x1b[2J')",
+    )
+    .prints("\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\n"),
     case("no-final-newline", Passes, "print('end', end='')").prints("end"),
 ];
 
 /// The descriptors that an example finds.
 const DESCRIPTORS: &[Case] = &[
-    case("closes-the-standard-streams", Passes, "import os\nfor fd in range(3): os.close(fd)"),
-    case("replaces-the-standard-streams", Passes, "import os\nfd = os.open('elsewhere', os.O_CREAT | os.O_RDWR)\nfor target in range(3): os.dup2(fd, target)\nprint('gone')"),
-    case("closes-what-it-may-have", Passes, "import os\nos.closerange(3, os.sysconf('SC_OPEN_MAX'))"),
-    case("closes-every-descriptor", FailsSomehow, "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try:\n        os.close(int(fd))\n    except OSError:\n        pass"),
-    case("closes-every-descriptor-and-goes-on", FailsSomehow, "import os, time\nos.closerange(0, 1 << 16)\ntime.sleep(0.5)"),
-    case("writes-to-every-descriptor", Fails("lost", "wrote to the descriptor"), "import os\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), b'x')\n        except OSError:\n            pass"),
-    case("forges-its-completion-record", Fails("lost", "wrote to the descriptor"), "import os\nrecord = b'{\"Ended\":{\"Completed\":{\"values\":[]}}}'\nframe = len(record).to_bytes(4, 'little') + record\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), frame)\n        except OSError:\n            pass\nos._exit(0)"),
+    case(
+        "closes-the-standard-streams",
+        Passes,
+        "import os\nfor fd in range(3): os.close(fd)",
+    ),
+    case(
+        "replaces-the-standard-streams",
+        Passes,
+        "import os\nfd = os.open('elsewhere', os.O_CREAT | os.O_RDWR)\nfor target in range(3): os.dup2(fd, target)\nprint('gone')",
+    ),
+    case(
+        "closes-what-it-may-have",
+        Passes,
+        "import os\nos.closerange(3, os.sysconf('SC_OPEN_MAX'))",
+    ),
+    case(
+        "closes-every-descriptor",
+        FailsSomehow,
+        "import os\nfor fd in os.listdir('/proc/self/fd'):\n    try:\n        os.close(int(fd))\n    except OSError:\n        pass",
+    ),
+    case(
+        "closes-every-descriptor-and-goes-on",
+        FailsSomehow,
+        "import os, time\nos.closerange(0, 1 << 16)\ntime.sleep(0.5)",
+    ),
+    case(
+        "writes-to-every-descriptor",
+        Fails("lost", "wrote to the descriptor"),
+        "import os\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), b'x')\n        except OSError:\n            pass",
+    ),
+    case(
+        "forges-its-completion-record",
+        Fails("lost", "wrote to the descriptor"),
+        "import os\nrecord = b'{\"Ended\":{\"Completed\":{\"values\":[]}}}'\nframe = len(record).to_bytes(4, 'little') + record\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), frame)\n        except OSError:\n            pass\nos._exit(0)",
+    ),
+];
+
+/// What an example takes from the machine.
+const RESOURCES: &[Case] = &[
+    case(
+        "memory",
+        Fails("raised", "raised MemoryError; if that is its limit, raise it with `memory=` here or in `verify.toml`"),
+        "block = b'x' * (2 << 30)",
+    ),
+    case("memory-as-announced", Passes, "block = b'x' * (350 << 20)").with("memory=1GiB"),
+    case(
+        "memory-in-children",
+        Fails("too_much_memory", "used more than 314572800 bytes of memory, its limit; raise it with `memory=` here or in `verify.toml`"),
+        "import os, time\nfor _ in range(4):\n    if os.fork() == 0:\n        block = b'x' * (100 << 20)\n        time.sleep(1000)\ntime.sleep(1000)",
+    ),
+    case(
+        "memory-that-is-shared",
+        Passes,
+        "import os, time\nblock = b'x' * (100 << 20)\nchildren = []\nfor _ in range(4):\n    child = os.fork()\n    if child == 0:\n        sum(block[::4096])\n        time.sleep(0.3)\n        os._exit(0)\n    children.append(child)\nfor child in children:\n    os.waitpid(child, 0)",
+    ),
+    // Doubles eight times and stops, where a fork bomb would go on.
+    case(
+        "fork-bomb",
+        Fails("too_many_processes", "had more than 20 processes at once, its limit; raise it with `processes` in `verify.toml`"),
+        "import os, time\nfor _ in range(8):\n    os.fork()\ntime.sleep(1000)",
+    ),
+    case(
+        "fork-bomb-of-orphans",
+        Fails("too_many_processes", "raise it with `processes`"),
+        "import os, time\nfor _ in range(100):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n            time.sleep(1000)\n        os._exit(0)\n    os.wait()\ntime.sleep(1000)",
+    ),
+    case(
+        "a-thousand-threads",
+        Passes,
+        "import threading\nevent = threading.Event()\nthreads = [threading.Thread(target=event.wait) for _ in range(1000)]\nfor thread in threads:\n    thread.start()\nevent.set()\nfor thread in threads:\n    thread.join()",
+    )
+    .with("memory=4GiB"),
+    case(
+        "too-many-threads",
+        Fails("raised", "raised RuntimeError: can't start new thread; if that is its limit, raise it with `memory=`"),
+        "import threading\nevent = threading.Event()\nfor _ in range(1000):\n    threading.Thread(target=event.wait, daemon=True).start()",
+    ),
+    case(
+        "ten-thousand-open-files",
+        Fails("raised", "raised OSError: [Errno 24] Too many open files: '/dev/null'; if that is its limit, raise it with `open-files` in `verify.toml`"),
+        "files = [open('/dev/null') for _ in range(10_000)]",
+    ),
+    case(
+        "large-file",
+        Fails("raised", "raised OSError: [Errno 27] File too large; if that is its limit, raise it with `max-file-size` in `verify.toml`"),
+        "with open('large', 'wb', buffering=0) as file:\n    while True:\n        file.write(bytes(1_000_000))",
+    ),
+    case(
+        "full-directory",
+        Fails("too_much_scratch", "filled its directory with more than 20000000 bytes, its limit; raise it with `max-scratch` in `verify.toml`"),
+        "import time\nfor number in range(3):\n    with open(f'file{number}', 'wb') as file:\n        file.write(bytes(10_000_000))\ntime.sleep(1000)",
+    ),
+    case(
+        "full-directory-at-its-end",
+        Fails("too_much_scratch", "raise it with `max-scratch`"),
+        "for number in range(3):\n    with open(f'file{number}', 'wb') as file:\n        file.write(bytes(10_000_000))",
+    ),
+    case(
+        "full-directory-at-the-end-of-its-session",
+        Fails("too_much_scratch", "raise it with `max-scratch`"),
+        "for number in range(3):\n    with open(f'file{number}', 'wb') as file:\n        file.write(bytes(10_000_000))",
+    )
+    .last(),
+    case(
+        "many-small-files",
+        Fails("too_much_scratch", "raise it with `max-scratch`"),
+        "for number in range(25_000):\n    open(str(number), 'w').close()",
+    ),
+    case(
+        "raises-its-own-limits",
+        Passes,
+        "import resource\nfor limit in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):\n    resource.setrlimit(limit, (resource.getrlimit(limit)[1],) * 2)",
+    ),
 ];
 
 /// What an example does to Python itself.
@@ -181,15 +407,31 @@ const PATCHED: &[Case] = &[
 
 #[test]
 fn each_attack_is_judged_by_name_and_disturbs_no_other() {
-    let mut project = Project::new().with("verify.toml", "timeout = \"60s\"\nconsole = false\n");
-    let all = [ENDINGS, HANGS, LEFT_BEHIND, OUTPUT, DESCRIPTORS, PATCHED];
-    for case in all.into_iter().flatten() {
+    let groups = [ENDINGS, HANGS, LEFT_BEHIND, OUTPUT, DESCRIPTORS, PATCHED];
+    judge_all(&groups, "timeout = \"60s\"\n");
+}
+
+/// Limits are low, so that a test which fails does no harm to the machine.
+#[test]
+fn each_limit_is_kept_and_named() {
+    let limits = "timeout = \"60s\"\nmemory = \"300MiB\"\nprocesses = 20\nmax-scratch = \"20MB\"\n\
+                  max-file-size = \"15MB\"\nopen-files = 200\n";
+    judge_all(&[RESOURCES], limits);
+}
+
+/// Runs all cases as one book, and judges each.
+#[track_caller]
+fn judge_all(groups: &[&[Case]], config: &str) {
+    let mut project = Project::new().with("verify.toml", config);
+    for case in groups.iter().copied().flatten() {
         project = project.with(&format!("{}.md", case.name), case.page());
     }
-    project = project.with("verify.toml", "timeout = \"60s\"\n");
     let ran = project.verify("--format json --output report.json -j 2 -q");
     assert_eq!(ran.status, 1, "{}", ran.text());
-    assert!(!ran.text().contains('\u{1b}'), "a raw escape reached the terminal");
+    assert!(
+        !ran.text().contains('\u{1b}'),
+        "a raw escape reached the terminal"
+    );
 
     let report = project.read("report.json");
     let examples: BTreeMap<String, Value> = report
@@ -199,7 +441,7 @@ fn each_attack_is_judged_by_name_and_disturbs_no_other() {
         .map(|line| (line["id"].as_str().unwrap().to_owned(), line))
         .collect();
     let mut faults = String::new();
-    for case in all.into_iter().flatten() {
+    for case in groups.iter().copied().flatten() {
         if let Err(fault) = judge(case, &examples) {
             let _ = writeln!(faults, "{}: {fault}", case.name);
         }
@@ -213,9 +455,13 @@ fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> 
             .get(&format!("{}{suffix}", case.name))
             .ok_or(format!("`{}{suffix}` has no verdict", case.name))
     };
-    let fine = |verdict: &Value| ["ran", "verified", "unrecorded"].iter().any(|fine| verdict == fine);
+    let is_good = |verdict: &Value| {
+        ["ran", "verified", "unrecorded"]
+            .iter()
+            .any(|good| verdict == good)
+    };
     let (before, own) = (find("-before")?, find("")?);
-    if !fine(&before["verdict"]) {
+    if !is_good(&before["verdict"]) {
         return Err(format!("the example before it: {before}"));
     }
     let (kind, message) = (
@@ -223,10 +469,8 @@ fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> 
         own["failure"]["message"].as_str().unwrap_or_default(),
     );
     let as_expected = match case.end {
-        Passes => fine(&own["verdict"]),
-        Fails(way, part) => {
-            own["verdict"] == "failed" && kind == way && message.contains(part)
-        }
+        Passes => is_good(&own["verdict"]),
+        Fails(way, part) => own["verdict"] == "failed" && kind == way && message.contains(part),
         FailsSomehow => own["verdict"] == "failed",
     };
     let stdout = own["outcome"]["stdout"].as_str().unwrap_or_default();
@@ -239,8 +483,161 @@ fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> 
     }
     let after = find("-after")?;
     match case.end {
-        Passes if fine(&after["verdict"]) => Ok(()),
+        Passes if is_good(&after["verdict"]) => Ok(()),
         Fails(..) | FailsSomehow if after["verdict"] == "blocked" => Ok(()),
         _ => Err(format!("the example behind it: {after}")),
     }
+}
+
+/// Changes of the process, each with what the rest of its session must still see, and no other session may.
+const CHANGES: &[(&str, &str, &str)] = &[
+    (
+        "working-directory",
+        "os.mkdir('sub'); os.chdir('sub')",
+        "os.getcwd().endswith('/sub')",
+    ),
+    (
+        "environment",
+        "os.environ['CHANGED'] = 'yes'",
+        "os.environ.get('CHANGED') == 'yes'",
+    ),
+    (
+        "environment-of-c",
+        "os.putenv('CHANGED', 'yes')",
+        "subprocess.run(['printenv', 'CHANGED'], stdout=subprocess.PIPE).stdout == b'yes\\n'",
+    ),
+    (
+        "umask",
+        "os.umask(0o077)",
+        "(lambda mask: (os.umask(mask), mask)[1])(os.umask(0)) == 0o077",
+    ),
+    (
+        "locale",
+        "locale.setlocale(locale.LC_ALL, 'C')",
+        "locale.setlocale(locale.LC_CTYPE) == 'C'",
+    ),
+    (
+        "limits",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (77, 77))",
+        "resource.getrlimit(resource.RLIMIT_NOFILE) == (77, 77)",
+    ),
+    ("niceness", "os.nice(3)", "os.nice(0) >= base_niceness + 3"),
+    (
+        "signal-handlers",
+        "signal.signal(signal.SIGUSR1, print)",
+        "signal.getsignal(signal.SIGUSR1) is print",
+    ),
+    (
+        "signal-mask",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])",
+        "signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, [])",
+    ),
+    (
+        "alarm",
+        "signal.setitimer(signal.ITIMER_REAL, 1000)",
+        "signal.getitimer(signal.ITIMER_REAL)[0] > 0",
+    ),
+    (
+        "warnings",
+        "warnings.simplefilter('error', BytesWarning)",
+        "('error', None, BytesWarning, None, 0) in warnings.filters",
+    ),
+    (
+        "decimals",
+        "decimal.getcontext().prec = 3",
+        "decimal.getcontext().prec == 3",
+    ),
+    (
+        "logging",
+        "logging.basicConfig(level=5)",
+        "logging.getLogger().level == 5 and len(logging.getLogger().handlers) == 1",
+    ),
+    (
+        "path",
+        "sys.path.append('/nowhere')",
+        "'/nowhere' in sys.path",
+    ),
+    (
+        "modules",
+        "sys.modules['json'] = 'mine'; import json",
+        "sys.modules.get('json') == 'mine'",
+    ),
+    ("module", "math.pi = 3", "math.pi == 3"),
+    (
+        "builtins",
+        "import builtins; builtins.extra = 1",
+        "hasattr(builtins, 'extra')",
+    ),
+    (
+        "collector",
+        "gc.disable(); gc.set_threshold(9)",
+        "not gc.isenabled() and gc.get_threshold()[0] == 9",
+    ),
+    (
+        "recursion",
+        "sys.setrecursionlimit(777)",
+        "sys.getrecursionlimit() == 777",
+    ),
+    (
+        "switching",
+        "sys.setswitchinterval(0.5)",
+        "sys.getswitchinterval() == 0.5",
+    ),
+    (
+        "random-numbers",
+        "random.seed(1)",
+        "random.getstate() == random.Random(1).getstate()",
+    ),
+    ("hooks", "sys.excepthook = print", "sys.excepthook is print"),
+    (
+        "traces",
+        "sys.setprofile(lambda *arguments: None)",
+        "sys.getprofile() is not None",
+    ),
+    (
+        "streams",
+        "sys.stderr = sys.stdout",
+        "sys.stderr is sys.stdout",
+    ),
+    (
+        "descriptors",
+        "os.dup2(1, 50)",
+        "os.path.exists('/proc/self/fd/50')",
+    ),
+    (
+        "files",
+        "open('left', 'w').close()",
+        "os.path.exists('left')",
+    ),
+    (
+        "threads",
+        "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
+        "threading.active_count() > 1",
+    ),
+];
+
+const CHANGES_IMPORT: &str = "import builtins, decimal, gc, locale, logging, math, os, random, resource, signal\n\
+    import subprocess, sys, threading, time, warnings\n";
+
+#[test]
+fn a_change_of_the_process_lasts_as_long_as_its_session() {
+    // One after the other, so that each session has one before it which could have left something.
+    let mut page = String::from("# Page\n");
+    for (name, change, seen) in CHANGES {
+        let mut others = String::new();
+        for (other, _, seen) in CHANGES {
+            let _ = writeln!(others, "assert not ({seen}), {other:?}");
+        }
+        let _ = write!(
+            page,
+            "\n```python id={name}-untouched fresh\n{CHANGES_IMPORT}base_niceness = os.nice(0)\n{others}```\n\
+             \n```python id={name}\n{change}\n```\n\
+             \n```python id={name}-seen\nassert {seen}\n```\n"
+        );
+    }
+    let project = Project::new().with("page.md", page);
+    let ran = project.verify("-j 1");
+    assert_eq!(ran.status, 0, "{}", ran.text());
+    let all = format!("0 verified, {} ran, 0 failed", CHANGES.len() * 3);
+    assert!(ran.stdout.contains(&all), "{}", ran.text());
 }

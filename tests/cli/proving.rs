@@ -345,7 +345,9 @@ recorded 2 examples: 1 recording and 1 page written, 0 refused, 0 failed
 "#]]);
     assert_eq!(project.read("page.md"), before);
     assert!(!project.path("expected/page.toml").exists());
-    project.file_is("other.md", str![[r#"
+    project.file_is(
+        "other.md",
+        str![[r#"
 # One
 
 ```python 
@@ -356,5 +358,6 @@ print('shown')
 shown
 ```
 
-"#]]);
+"#]],
+    );
 }

@@ -587,7 +587,7 @@ exit status 1
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
 ✗ page.md  1 failed
-error: raised MemoryError
+error: raised MemoryError; if that is its limit, raise it with `memory=` here or in `verify.toml`
   --> page.md:4 (one/1, Python [VERSION])
     |
   4 | x = bytearray(1 << 30)

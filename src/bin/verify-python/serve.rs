@@ -20,9 +20,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use verify::processes;
-use verify::protocol::{
-    self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status,
-};
+use verify::protocol::{self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status};
 
 use crate::preload::Preloaded;
 use crate::{isolation, preload, session};

@@ -53,12 +53,7 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, preloaded: Preloaded) -> c_int
 }
 
 /// Takes units until there are no more.
-fn obey(
-    py: Python<'_>,
-    control: &UnixStream,
-    seal: Seal,
-    interpreter: &mut Interpreter,
-) -> c_int {
+fn obey(py: Python<'_>, control: &UnixStream, seal: Seal, interpreter: &mut Interpreter) -> c_int {
     let head = rustix::process::getpid();
     loop {
         let unit = match protocol::receive(control) {
