@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::process::{Pid, Signal, WaitOptions};
 use tempfile::TempDir;
 
 pub use hosts::Hosts;
@@ -29,6 +31,7 @@ pub use running::{Limits, Running, UnitOutcome};
 
 use crate::config::Config;
 use crate::interpreter::Interpreter;
+use crate::processes;
 use crate::protocol::{
     self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, Seal, SessionSetup,
 };
@@ -120,6 +123,9 @@ impl Host {
         );
         environment.extend(options.environment.iter().cloned());
 
+        // What a killed host leaves behind comes to us; see `end_orphans`.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::set_child_subreaper(Pid::from_raw(1));
         let (channel, theirs) = UnixStream::pair()?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (mut errors, stderr_writer) = io::pipe()?;
@@ -323,10 +329,47 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Lets a host go on that an example has stopped.
+    fn wake(&self) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::CONT);
+    }
+
+    /// Ends a host that answers no more, and its sessions with it.
+    fn abandon(&self) {
+        self.set_lost();
+        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::KILL);
+    }
+
+    /// Ends what came to us because the host had been killed: children of ours that live in its directory.
+    fn end_orphans(&self) {
+        let root = self.root.as_os_str().as_bytes();
+        let is_ours = |process: &Pid| {
+            let directory = fs::read_link(format!("/proc/{process}/cwd"));
+            let variables = fs::read(format!("/proc/{process}/environ"));
+            directory.is_ok_and(|path| path.starts_with(&self.root))
+                || variables.is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
+        };
+        loop {
+            let mut orphans = processes::children(rustix::process::getpid());
+            orphans.retain(is_ours);
+            if orphans.is_empty() {
+                return;
+            }
+            processes::end_families(&orphans);
+            for orphan in orphans {
+                let _ = rustix::process::waitpid(Some(orphan), WaitOptions::empty());
+            }
+        }
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         self.close();
+        self.wake();
         let _ = self.process.wait();
+        self.end_orphans();
     }
 }
 

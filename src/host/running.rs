@@ -317,6 +317,7 @@ impl<'a> Running<'a> {
             if self.end.is_none() {
                 let now = Instant::now();
                 if now >= self.next_look {
+                    self.host.wake();
                     if let Some((of, limit)) = self.exceeded(limits) {
                         return Wake::TooMuch(of, limit);
                     }
@@ -407,6 +408,7 @@ impl<'a> Running<'a> {
 
     /// Kills the session and waits until it is gone.
     fn end_now(&mut self) {
+        self.host.wake();
         self.host.kill(self.session);
         let limit = Instant::now() + KILL_LIMIT;
         while self.end.is_none() && Instant::now() < limit {
@@ -428,7 +430,10 @@ impl<'a> Running<'a> {
                 }
             }
         }
-        self.end.get_or_insert(ProcessEnd::NotStarted { errno: 0 });
+        if self.end.is_none() {
+            self.host.abandon();
+            self.end = Some(ProcessEnd::NotStarted { errno: 0 });
+        }
     }
 
     /// What is readable before `until`; `None` if nothing is by then.

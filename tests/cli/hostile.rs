@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::project::Project;
@@ -146,7 +148,17 @@ const ENDINGS: &[Case] = &[
     case(
         "kills-its-parent",
         FailsSomehow,
-        "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)\nos._exit(1)",
+        "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(3)\nos._exit(1)",
+    ),
+    case(
+        "kills-its-parent-with-orphans-left",
+        FailsSomehow,
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\nos.kill(os.getppid(), 9)\ntime.sleep(3)\nos._exit(1)",
+    ),
+    case(
+        "stops-its-parent",
+        Passes,
+        "import os, signal\nif os.getppid():\n    try:\n        os.kill(os.getppid(), signal.SIGSTOP)\n    except PermissionError:\n        pass",
     ),
     case(
         "interrupts-its-group",
@@ -640,4 +652,61 @@ fn a_change_of_the_process_lasts_as_long_as_its_session() {
     assert_eq!(ran.status, 0, "{}", ran.text());
     let all = format!("0 verified, {} ran, 0 failed", CHANGES.len() * 3);
     assert!(ran.stdout.contains(&all), "{}", ran.text());
+}
+
+/// A page whose example starts processes of every kind and then waits.
+const RESTLESS: &str = "```python
+import os, subprocess, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(1000)
+    time.sleep(1000)
+subprocess.Popen(['sleep', '1000'], env={})
+subprocess.Popen(['sleep', '1000'], start_new_session=True)
+open('ready', 'w').close()
+time.sleep(1000)
+```
+";
+
+#[test]
+fn a_run_that_is_ended_leaves_no_process_and_no_directory() {
+    for (signal, status) in [
+        (Signal::KILL, None),
+        (Signal::TERM, Some(130)),
+        (Signal::INT, Some(130)),
+        (Signal::HUP, Some(130)),
+    ] {
+        let project = Project::new()
+            .with("one.md", RESTLESS)
+            .with("two.md", RESTLESS);
+        let mut run = project.command("-j 2 -q").spawn().unwrap();
+        let ready = || {
+            walkdir::WalkDir::new(project.scratch())
+                .into_iter()
+                .flatten()
+                .filter(|file| file.file_name() == "ready")
+                .count()
+        };
+        wait_for("both examples run", || ready() == 2);
+        assert!(project.processes().len() > 8, "{:?}", project.processes());
+        rustix::process::kill_process(Pid::from_child(&run), signal).unwrap();
+        assert_eq!(run.wait().unwrap().code(), status, "{signal:?}");
+        wait_for("all processes are gone", || project.processes().is_empty());
+        wait_for("all directories are gone", || {
+            project.scratch_files().is_empty()
+        });
+    }
+}
+
+#[track_caller]
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "waited for: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -171,7 +171,7 @@ impl Project {
         self.ran(output)
     }
 
-    /// What a run left, which is no scratch directory.
+    /// What a run left, which is neither a scratch directory nor a process.
     #[track_caller]
     pub(crate) fn ran(&self, output: Output) -> Ran {
         assert_eq!(
@@ -179,6 +179,7 @@ impl Project {
             [""; 0],
             "left in the scratch directory"
         );
+        assert_eq!(self.processes(), [""; 0], "left running");
         Ran {
             status: output
                 .status
@@ -187,6 +188,26 @@ impl Project {
             stdout: redacted(&output.stdout, self),
             stderr: redacted(&output.stderr, self),
         }
+    }
+
+    /// Processes that run in a scratch directory or have one in their environment, by their command lines.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let scratch = self.scratch.as_os_str().as_bytes();
+        let of_ours = |process: &Path| {
+            let directory = fs::read_link(process.join("cwd")).unwrap_or_default();
+            let variables = fs::read(process.join("environ")).unwrap_or_default();
+            directory.starts_with(&self.scratch)
+                || variables.windows(scratch.len()).any(|part| part == scratch)
+        };
+        fs::read_dir("/proc")
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|process| of_ours(process))
+            .map(|process| {
+                let command = fs::read(process.join("cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&command).replace('\0', " ")
+            })
+            .collect()
     }
 
     pub(crate) fn scratch_files(&self) -> Vec<String> {
