@@ -543,9 +543,14 @@ impl<'a> Runner<'_, 'a> {
             }
         }
         let context = session.context.clone();
+        let (scratch, saved) = (session.scratch.clone(), session.sources.len());
         drop(session);
-        // The directory goes with the run's; a big book need not fill the disk until then.
-        let _ = fs::remove_dir_all(&directory);
+        // The directory goes with the run's. Only one that holds more than the examples' own files goes now,
+        // lest a big book fill the disk: for minutes after a file was deleted, each new one costs some
+        // file systems (ext4) a search through all those whose place it may not take yet.
+        if fs::read_dir(&scratch).map_or(0, Iterator::count) > saved {
+            let _ = fs::remove_dir_all(&directory);
+        }
         Ok(SessionResults { results, context })
     }
 

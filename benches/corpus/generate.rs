@@ -76,6 +76,42 @@ print(string.Template("$owner has $balance").substitute(vars(account)))
 "#,
 ];
 
+/// Examples of a book about two large packages, each for itself.
+const PACKAGE_BODIES: &[&str] = &[
+    r"
+import numpy as np
+import pandas as pd
+
+counts = np.arange(SEED, SEED + 6).reshape(2, 3)
+print(counts.sum(axis=0), counts.mean())
+print(pd.Series(counts.ravel(), name='count').describe().round(2).to_dict())
+",
+    r"
+import numpy as np
+import pandas as pd
+
+frame = pd.DataFrame({'item': list('abca'), 'count': np.arange(4) + SEED})
+print(frame.groupby('item')['count'].sum().to_dict())
+",
+    r"
+import numpy as np
+import pandas as pd
+
+days = pd.date_range('2024-01-01', periods=4, freq='D')
+sold = pd.Series(np.linspace(0, SEED, 4), index=days)
+print(sold.rolling(2).mean().dropna().round(3).tolist())
+",
+];
+
+/// What the examples of a book use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Ten modules of the standard library.
+    Library,
+    /// numpy and pandas.
+    Packages,
+}
+
 /// Where a generated book lies, and its examples as the baselines take them.
 pub(crate) struct Corpus {
     pub(crate) root: PathBuf,
@@ -89,7 +125,12 @@ impl Corpus {
         pages: usize,
         per_page: usize,
         scope: &str,
+        subject: Subject,
     ) -> io::Result<Corpus> {
+        let (imports, bodies) = match subject {
+            Subject::Library => (IMPORTS, BODIES),
+            Subject::Packages => ("", PACKAGE_BODIES),
+        };
         fs::create_dir_all(root.join("pages"))?;
         fs::write(
             root.join("verify.toml"),
@@ -100,8 +141,8 @@ impl Corpus {
             let mut text = format!("# Page {page}\n\nEvery example stands for itself.\n");
             for number in 1..=per_page {
                 let seed = examples.len() + 1;
-                let body = BODIES[seed % BODIES.len()].replace("SEED", &seed.to_string());
-                let example = format!("{IMPORTS}{body}");
+                let body = bodies[seed % bodies.len()].replace("SEED", &seed.to_string());
+                let example = format!("{imports}{body}");
                 let _ = write!(
                     text,
                     "\n## Part {number}\n\nSome prose, with `code` and a [link](https://example.org).\n\n```python\n{example}```\n"

@@ -1,8 +1,9 @@
 //! How `verify` compares with other ways to run the same examples, measured side by side.
 //!
-//! `cargo bench --bench corpus`; `README.md` in `benches/` says what is measured and has figures. All
-//! commands of a table run in turn, round by round, so that a busy machine slows all of them alike; the
-//! ratios say more than the times.
+//! `cargo bench --bench corpus`, with `-- --peers`, `--packages` or `--handbook` for another table than the
+//! main one; `README.md` in `benches/` says what is measured and has figures. All commands of a table run
+//! in turn, round by round, so that a busy machine slows all of them alike; the ratios say more than the
+//! times.
 #![allow(
     clippy::pedantic,
     clippy::while_let_loop,
@@ -11,7 +12,9 @@
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod generate;
+mod handbook;
 mod measure;
+mod peers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +24,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
-use generate::Corpus;
+use generate::{Corpus, Subject};
 use measure::{Cost, median};
+use peers::{Dialect, Installed, PEERS, Tools};
 
 const VERIFY: &str = env!("CARGO_BIN_EXE_verify");
 
@@ -38,9 +42,18 @@ struct Arguments {
     /// Rounds; each figure is a median over them
     #[arg(long, default_value_t = 7)]
     runs: usize,
-    /// Leave out the book of 20,000 examples
+    /// Leave out the larger books
     #[arg(long)]
     small: bool,
+    /// Compare with other tools for testing documentation, which are installed below `target/`
+    #[arg(long)]
+    peers: bool,
+    /// Measure pages that import numpy and pandas, which are installed below `target/`
+    #[arg(long)]
+    packages: bool,
+    /// Measure the handbook
+    #[arg(long)]
+    handbook: bool,
     /// `cargo bench` says it to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -54,15 +67,17 @@ fn main() -> Result<()> {
         runs: arguments.runs.max(1),
     };
     bench.print_machine()?;
-    let small = bench.book(&scratch.path().join("small"), 50, "page")?;
-    let many_sessions = bench.book(&scratch.path().join("sessions"), 50, "heading")?;
-    let cost = bench.against_baselines(&small, &many_sessions)?;
-    bench.answers_at_once(&small)?;
-    bench.memory(&small)?;
-    if !arguments.small {
-        let large = bench.book(&scratch.path().join("large"), 1000, "page")?;
-        bench.growth(&small, cost, &large)?;
-        bench.memory(&large)?;
+    if arguments.peers {
+        bench.peers(scratch.path())?;
+    }
+    if arguments.packages {
+        bench.packages(scratch.path())?;
+    }
+    if arguments.handbook {
+        handbook::measure(&bench, scratch.path())?;
+    }
+    if !(arguments.peers || arguments.packages || arguments.handbook) {
+        bench.baselines(scratch.path(), arguments.small)?;
     }
     Ok(())
 }
@@ -96,21 +111,40 @@ impl Bench {
         Ok(())
     }
 
+    /// The main table, and what has no rival.
+    fn baselines(&self, scratch: &Path, small_only: bool) -> Result<()> {
+        let small = self.book(&scratch.join("small"), 50, "page")?;
+        let many_sessions = self.book(&scratch.join("sessions"), 50, "heading")?;
+        let cost = self.against_baselines(&small, &many_sessions)?;
+        self.answers_at_once(&small)?;
+        self.memory(&small)?;
+        if small_only {
+            return Ok(());
+        }
+        for pages in [1000, 5000] {
+            let large = self.book(&scratch.join(pages.to_string()), pages, "page")?;
+            self.growth(&small, cost, &large, pages)?;
+            self.memory(&large)?;
+        }
+        Ok(())
+    }
+
     /// A book of twenty examples a page, recorded.
     fn book(&self, root: &Path, pages: usize, scope: &str) -> Result<Corpus> {
-        let corpus = Corpus::write(root, pages, 20, scope)?;
-        let recorded = measure::run(
-            self.verify(&corpus)
-                .arg("record")
-                .arg("--python")
-                .arg(&self.python),
-        )?;
+        let corpus = Corpus::write(root, pages, 20, scope, Subject::Library)?;
+        self.record(root)?;
+        Ok(corpus)
+    }
+
+    fn record(&self, root: &Path) -> Result<()> {
+        let mut command = self.verify_in(root);
+        let recorded = measure::run(command.arg("record").arg("--python").arg(&self.python))?;
         ensure!(
             recorded.status == 0,
             "`verify record` ended with status {}",
             recorded.status
         );
-        Ok(corpus)
+        Ok(())
     }
 
     /// The main table. Returns what `verify` cost.
@@ -124,19 +158,32 @@ impl Bench {
         let mut sessions = Vec::new();
         let mut alone = Vec::new();
         let mut pair = Vec::new();
+        let mut by_twos = Vec::new();
+        let list = corpus.root.join("sample.txt");
+        let names: Vec<String> = sample
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        fs::write(&list, names.join("\n"))?;
         for round in 0..self.runs {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpus/floor.py");
             floor.push(succeed(self.python().arg(script).arg(&joined))?);
-            forget(corpus)?;
+            forget(&corpus.root)?;
             cold.push(succeed(&mut self.check(corpus))?);
             for file in sample.iter().skip(round).step_by(self.runs) {
                 each.push(succeed(self.python().arg(file))?);
             }
             warm.push(succeed(&mut self.check(corpus))?);
-            forget(many_sessions)?;
+            forget(&many_sessions.root)?;
             sessions.push(succeed(&mut self.check(many_sessions))?);
             alone.push(succeed(self.check(corpus).arg("-j1"))?);
             pair.push(succeed(self.check(corpus).arg("-j2"))?);
+            let mut xargs = clean(Path::new("xargs"));
+            xargs
+                .args(["-P2", "-n1", "-a"])
+                .arg(&list)
+                .arg(&self.python);
+            by_twos.push(succeed(&mut xargs)?);
         }
         let floor = median(&floor);
         let count = u32::try_from(corpus.examples.len())?;
@@ -144,8 +191,17 @@ impl Bench {
         let each = Cost {
             cpu: each.iter().map(|cost| cost.cpu).sum::<Duration>() * count / sampled,
             wall: each.iter().map(|cost| cost.wall).sum::<Duration>() * count / sampled,
+            peak: 0,
             status: 0,
         };
+        let scale = count / u32::try_from(sample.len())?;
+        let by_twos = median(&by_twos);
+        let by_twos = Cost {
+            cpu: by_twos.cpu * scale,
+            wall: by_twos.wall * scale,
+            ..by_twos
+        };
+        let sessions = median(&sessions);
         let cold = median(&cold);
         println!(
             "\n{count} examples on 50 pages{:27}CPU       wall   CPU / floor",
@@ -162,16 +218,22 @@ impl Bench {
         row("floor: all in one process, nothing isolated", floor);
         row("verify, first run (50 sessions)", cold);
         row("verify, later runs", median(&warm));
-        row("verify, first run, 1000 sessions", median(&sessions));
+        row("verify, first run, 1000 sessions", sessions);
         row("verify -j1", median(&alone));
         row("verify -j2", median(&pair));
         row(
             &format!("python file.py each ({sampled} run, scaled)"),
             each,
         );
+        row(
+            &format!("xargs -P2 python file.py ({} run, scaled)", sample.len()),
+            by_twos,
+        );
         println!(
-            "a process for each example costs {:.0} × the CPU of verify's first run",
-            ratio(each.cpu, cold.cpu)
+            "a process for each example costs {:.0} × the CPU of verify's first run; two at a time take \
+             {:.1} × the wall time of verify with 1000 sessions",
+            ratio(each.cpu, cold.cpu),
+            ratio(by_twos.wall, sessions.wall)
         );
         Ok(cold)
     }
@@ -209,7 +271,7 @@ impl Bench {
     }
 
     fn memory(&self, corpus: &Corpus) -> Result<()> {
-        forget(corpus)?;
+        forget(&corpus.root)?;
         let (verify, host) = measure::peak_memory(&mut self.check(corpus))?;
         println!(
             "\npeak memory with {} examples: verify {:.1} MB, its host {:.1} MB",
@@ -221,17 +283,17 @@ impl Bench {
     }
 
     /// Twenty times the examples ought to cost no more than twenty times as much.
-    fn growth(&self, small: &Corpus, small_cost: Cost, large: &Corpus) -> Result<()> {
+    fn growth(&self, small: &Corpus, small_cost: Cost, large: &Corpus, pages: usize) -> Result<()> {
         let mut costs = Vec::new();
         let mut lists = Vec::new();
         for _ in 0..self.runs.min(3) {
-            forget(large)?;
+            forget(&large.root)?;
             costs.push(succeed(&mut self.check(large))?);
             lists.push(succeed(self.verify(large).arg("list"))?);
         }
         let cost = median(&costs);
         println!(
-            "\n{} examples on 1000 pages: {} CPU, {} wall; {:.1} × the CPU of {} examples; list: {} CPU",
+            "\n{} examples on {pages} pages: {} CPU, {} wall; {:.1} × the CPU of {} examples; list: {} CPU",
             large.examples.len(),
             milliseconds(cost.cpu),
             milliseconds(cost.wall),
@@ -242,15 +304,135 @@ impl Bench {
         Ok(())
     }
 
+    /// The other tools, beside `verify` on the same examples in each of the two dialects.
+    fn peers(&self, scratch: &Path) -> Result<()> {
+        let fences = self.book(&scratch.join("fences"), 50, "page")?;
+        let transcripts = scratch.join("transcripts");
+        fs::create_dir(&transcripts)?;
+        fs::write(transcripts.join("verify.toml"), "pages = [\"pages\"]\n")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpus/transcripts.py");
+        let joined = fences.write_joined()?;
+        succeed(
+            self.python()
+                .arg(script)
+                .arg(joined)
+                .arg(&transcripts)
+                .arg("20"),
+        )?;
+        self.record(&transcripts)?;
+        let tools = Tools::new(&self.python)?;
+        let root_of = |dialect| match dialect {
+            Dialect::Fences => &fences.root,
+            Dialect::Transcripts => &transcripts,
+        };
+        let directories = scratch.join("peers");
+        let mut others = Vec::new();
+        for peer in PEERS {
+            match Installed::new(&tools, peer, root_of(peer.dialect), &directories) {
+                Ok(installed) => others.push((installed, Vec::new())),
+                Err(error) => println!("{}: left out: {error:#}", peer.name),
+            }
+        }
+        let mut ours = [Dialect::Fences, Dialect::Transcripts].map(|dialect| (dialect, Vec::new()));
+        for _ in 0..self.runs {
+            for (dialect, costs) in &mut ours {
+                forget(root_of(*dialect))?;
+                costs.push(succeed(&mut self.check_in(root_of(*dialect)))?);
+            }
+            // One that fails is not tried again: it may take its time over it.
+            for (installed, costs) in &mut others {
+                if costs.iter().all(|cost: &Cost| cost.status == 0) {
+                    costs.push(measure::run(&mut installed.command())?);
+                }
+            }
+        }
+        for (dialect, costs) in &ours {
+            let own = median(costs);
+            let name = match dialect {
+                Dialect::Fences => "1000 examples as fences (output not compared by the others)",
+                Dialect::Transcripts => "1000 examples as transcripts with their output",
+            };
+            println!(
+                "\n{name}\n{:<24} {:<9} {:>9} {:>9} {:>8} {:>7} {:>7}",
+                "", "isolates", "CPU", "wall", "peak", "CPU ×", "wall ×"
+            );
+            let row = |name: &str, isolation: &str, cost: Cost| {
+                println!(
+                    "{name:<24} {isolation:<9} {:>9} {:>9} {:>5.0} MB {:>7.1} {:>7.1}",
+                    milliseconds(cost.cpu),
+                    milliseconds(cost.wall),
+                    megabytes(cost.peak),
+                    ratio(cost.cpu, own.cpu),
+                    ratio(cost.wall, own.wall)
+                );
+            };
+            row("verify, first run", "page", own);
+            for (installed, costs) in &others {
+                if installed.peer.dialect != *dialect {
+                    continue;
+                }
+                match costs.iter().find(|cost| cost.status != 0) {
+                    None => row(installed.peer.name, installed.peer.isolation, median(costs)),
+                    Some(cost) => println!(
+                        "{:<24} fails on this corpus with status {}",
+                        installed.peer.name, cost.status
+                    ),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that each import large packages, against one process that imports them once.
+    fn packages(&self, scratch: &Path) -> Result<()> {
+        let python = Tools::new(&self.python)?.environment(&["numpy==2.5.5", "pandas==3.1.1"])?;
+        let bench = Bench {
+            python,
+            runs: self.runs,
+        };
+        let corpus = Corpus::write(&scratch.join("packages"), 50, 3, "page", Subject::Packages)?;
+        bench.record(&corpus.root)?;
+        let joined = corpus.write_joined()?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpus/floor.py");
+        let (mut floor, mut cold) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            // As sessions have it: a thread pool for each process would measure the pool.
+            let mut plain = bench.python();
+            plain.env("OPENBLAS_NUM_THREADS", "1");
+            floor.push(succeed(plain.arg(&script).arg(&joined))?);
+            forget(&corpus.root)?;
+            cold.push(succeed(&mut bench.check(&corpus))?);
+        }
+        let (floor, cold) = (median(&floor), median(&cold));
+        println!(
+            "\n50 pages that import numpy and pandas: all in one process {} CPU, {} wall; verify, first run \
+             {} CPU, {} wall: {:.1} × the CPU",
+            milliseconds(floor.cpu),
+            milliseconds(floor.wall),
+            milliseconds(cold.cpu),
+            milliseconds(cold.wall),
+            ratio(cold.cpu, floor.cpu)
+        );
+        Ok(())
+    }
+
     fn check(&self, corpus: &Corpus) -> Command {
-        let mut command = self.verify(corpus);
+        self.check_in(&corpus.root)
+    }
+
+    fn check_in(&self, root: &Path) -> Command {
+        let mut command = self.verify_in(root);
         command.arg("--python").arg(&self.python);
         command
     }
 
     fn verify(&self, corpus: &Corpus) -> Command {
+        self.verify_in(&corpus.root)
+    }
+
+    fn verify_in(&self, root: &Path) -> Command {
         let mut command = clean(Path::new(VERIFY));
-        command.current_dir(&corpus.root);
+        command.current_dir(root);
         command
     }
 
@@ -282,8 +464,8 @@ fn succeed(command: &mut Command) -> Result<Cost> {
 }
 
 /// Takes away what earlier runs left for later ones.
-fn forget(corpus: &Corpus) -> Result<()> {
-    match fs::remove_dir_all(corpus.root.join(".verify")) {
+fn forget(root: &Path) -> Result<()> {
+    match fs::remove_dir_all(root.join(".verify")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }

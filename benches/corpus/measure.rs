@@ -15,6 +15,8 @@ pub(crate) struct Cost {
     /// User and system time of the process and of all its descendants that were waited for.
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
+    /// The largest resident size that any one process of the tree had, in bytes.
+    pub(crate) peak: u64,
     /// Exit status; -1 for a signal.
     pub(crate) status: i32,
 }
@@ -79,6 +81,7 @@ fn wait(child: &Child, start: Instant) -> io::Result<Cost> {
     Ok(Cost {
         cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
         wall: start.elapsed(),
+        peak: usage.ru_maxrss.unsigned_abs() * 1024,
         status: if libc::WIFEXITED(status) {
             libc::WEXITSTATUS(status)
         } else {
@@ -94,9 +97,12 @@ pub(crate) fn median(costs: &[Cost]) -> Cost {
         figures.sort_unstable();
         figures.get(figures.len() / 2).copied().unwrap_or_default()
     };
+    let mut peaks: Vec<u64> = costs.iter().map(|cost| cost.peak).collect();
+    peaks.sort_unstable();
     Cost {
         cpu: middle(|cost| cost.cpu),
         wall: middle(|cost| cost.wall),
+        peak: peaks.get(peaks.len() / 2).copied().unwrap_or_default(),
         status: 0,
     }
 }

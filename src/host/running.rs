@@ -270,8 +270,8 @@ impl<'a> Running<'a> {
         started: Instant,
     ) -> UnitOutcome {
         UnitOutcome {
-            stdout: std::mem::take(&mut self.stdout.bytes),
-            stderr: std::mem::take(&mut self.stderr.bytes),
+            stdout: self.stdout.take(),
+            stderr: self.stderr.take(),
             ending,
             steps,
             duration: started.elapsed(),
@@ -514,18 +514,24 @@ struct Ready {
 }
 
 impl Stream {
+    /// What has been read, without the room for more: the outcomes of a whole book are kept.
+    fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.shrink_to_fit();
+        bytes
+    }
+
     /// Reads once; false at the end of the stream.
     fn read(&mut self) -> bool {
-        let start = self.bytes.len();
-        self.bytes.resize(start + 64 * 1024, 0);
+        self.bytes.reserve(64 * 1024);
         let count = loop {
-            match self.pipe.read(&mut self.bytes[start..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Into memory that nobody has cleared: most reads are of a few bytes.
+            match rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(&mut self.bytes)) {
+                Err(Errno::INTR) => {}
                 Ok(count) => break count,
                 Err(_) => break 0,
             }
         };
-        self.bytes.truncate(start + count);
         self.open = count > 0;
         self.open
     }

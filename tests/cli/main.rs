@@ -15,6 +15,7 @@
 //! | `proving` | what `record` refuses, and what passes by luck |
 //! | `output_in_pages` | blocks of output that `record` keeps in the pages |
 //! | `hostile` | that no example can fool the verdict or harm another |
+//! | `endings` | the end of a session: what shows when Python shuts down |
 //! | `safety` | nothing is lost: crashes, full disks, two at once, Ctrl-C |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
@@ -30,6 +31,7 @@
 )]
 
 mod consoles;
+mod endings;
 mod finding;
 mod hostile;
 mod inline;

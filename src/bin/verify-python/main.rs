@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`serve`] | the host's loop: fork, reap, kill |
 //! | [`isolation`] | what is done to a process before Python code runs in it: network, limits, groups |
+//! | [`heap`] | what sessions share of the host's objects, and how they end without touching them |
 //! | [`preload`] | modules imported once and handed to sessions when they import them |
 //! | [`session`] | a forked child: takes units, runs them, reports |
 //! | [`unit`] | running one example |
@@ -26,6 +27,7 @@
 )]
 
 mod exception;
+mod heap;
 mod isolation;
 mod preload;
 mod serve;

@@ -15,9 +15,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
+
+use crate::heap::Heap;
 
 const TRACER: &str = include_str!("preload.py");
 
@@ -27,6 +30,10 @@ pub(crate) struct Preloaded {
     /// Directories on `sys.path` below which the standard library begins; what stands before can shadow.
     library: Vec<String>,
     finders: Vec<usize>,
+    /// Whoever imports `gc` is to see all objects.
+    heap: &'static Heap,
+    /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
+    given: Mutex<HashSet<String>>,
 }
 
 struct Stored {
@@ -46,11 +53,17 @@ const REFRESH: &[(&str, &str)] = &[(
 )];
 
 /// Imports what is asked for and puts it in store.
-pub(crate) fn preload(py: Python<'_>, names: &[String]) -> PyResult<Preloaded> {
+pub(crate) fn preload(
+    py: Python<'_>,
+    names: &[String],
+    heap: &'static Heap,
+) -> PyResult<Preloaded> {
     let mut preloaded = Preloaded {
         modules: HashMap::new(),
         library: library(py)?,
         finders: finders(py)?,
+        heap,
+        given: Mutex::default(),
     };
     if names.is_empty() {
         return Ok(preloaded);
@@ -105,12 +118,13 @@ fn library(py: Python<'_>) -> PyResult<Vec<String>> {
     Ok(path.into_iter().filter(|entry| !entry.is_empty()).collect())
 }
 
+/// Each finder by its address. Not by pyo3's iterator: asked for its length, that imports `operator`.
 fn finders(py: Python<'_>) -> PyResult<Vec<usize>> {
-    py.import("sys")?
-        .getattr("meta_path")?
-        .try_iter()?
-        .map(|finder| Ok(finder?.as_ptr() as usize))
-        .collect()
+    let finders: Bound<'_, PyList> = py.import("sys")?.getattr("meta_path")?.cast_into()?;
+    Ok(finders
+        .iter()
+        .map(|finder| finder.as_ptr() as usize)
+        .collect())
 }
 
 impl Preloaded {
@@ -133,6 +147,9 @@ impl Preloaded {
                 if let Some(module) = self.hand_over(py, modules.bind(py), &name)? {
                     return Ok::<Py<PyAny>, PyErr>(module);
                 }
+                if name == "gc" {
+                    self.heap.unfreeze(py)?;
+                }
                 let module = find_and_load.bind(py).call1(arguments.clone())?;
                 if name == "multiprocessing.spawn" {
                     point_spawn_at_the_session(&module, &shared.0)?;
@@ -148,7 +165,7 @@ impl Preloaded {
         modules: &Bound<'_, PyAny>,
         name: &str,
     ) -> PyResult<Option<Py<PyAny>>> {
-        if !self.modules.contains_key(name) {
+        if !self.modules.contains_key(name) || self.was_given(name) {
             return Ok(None);
         }
         let mut wanted = Vec::new();
@@ -161,6 +178,13 @@ impl Preloaded {
         for name in &wanted {
             let stored = &self.modules[*name];
             modules.set_item(name, &stored.module)?;
+            self.given
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((*name).to_owned());
+            if *name == "gc" {
+                self.heap.unfreeze(py)?;
+            }
             if let Some((package, attribute)) = &stored.in_package {
                 modules
                     .get_item(package)?
@@ -174,6 +198,13 @@ impl Preloaded {
             }
         }
         Ok(Some(self.modules[name].module.clone_ref(py)))
+    }
+
+    fn was_given(&self, name: &str) -> bool {
+        self.given
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(name)
     }
 
     /// Lists what importing `name` adds, in the order in which a plain import would. False if a module
@@ -201,6 +232,7 @@ impl Preloaded {
         match modules.get_item(name) {
             Ok(present) if !present.is(&stored.module) => return Ok(false),
             Ok(_) => {}
+            Err(_) if self.was_given(name) => return Ok(false),
             Err(_) => wanted.push(name),
         }
         for import in &stored.imports {
@@ -213,7 +245,7 @@ impl Preloaded {
 
     /// Whether a plain import would find just these modules where they were found before.
     fn nothing_interferes(&self, py: Python<'_>, wanted: &[&str]) -> PyResult<bool> {
-        if finders(py)? != self.finders {
+        if finders(py).ok().as_ref() != Some(&self.finders) {
             return Ok(false);
         }
         let path: Vec<String> = match py.import("sys")?.getattr("path")?.extract() {

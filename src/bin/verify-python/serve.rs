@@ -22,6 +22,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use verify::processes;
 use verify::protocol::{self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status};
 
+use crate::heap::Heap;
 use crate::preload::Preloaded;
 use crate::{isolation, preload, session};
 
@@ -34,7 +35,7 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
     isolation::become_host();
     let network_isolated = setup.isolate_network && isolation::isolate_network().is_ok();
     Python::attach(|py| {
-        let prepared = prepare(py, setup).and_then(|(found, preloaded)| {
+        let prepared = prepare(py, setup).and_then(|(found, preloaded, heap)| {
             protocol::send(
                 &channel,
                 &HostReady {
@@ -42,10 +43,10 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
                     network_isolated,
                 },
             )?;
-            Ok(preloaded)
+            Ok((preloaded, heap))
         });
-        let preloaded = match prepared {
-            Ok(preloaded) => preloaded,
+        let (preloaded, heap) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 error.restore(py);
                 return -1;
@@ -61,7 +62,7 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
             Next::Session(forked) => {
                 // The host's channel and the other sessions' descriptors are none of this child's business.
                 drop(host);
-                session::run(py, *forked, preloaded)
+                session::run(py, *forked, preloaded, heap)
             }
             Next::HungUp => {
                 host.end_everything();
@@ -75,14 +76,12 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
 }
 
 /// Everything that happens once, before the first fork.
-fn prepare(py: Python<'_>, setup: &HostSetup) -> PyResult<(Vec<String>, Preloaded)> {
+fn prepare(py: Python<'_>, setup: &HostSetup) -> PyResult<(Vec<String>, Preloaded, &'static Heap)> {
+    let heap = Heap::new(py)?;
     let found = preload::probe(py, &setup.probe)?;
-    let preloaded = preload::preload(py, &setup.preload)?;
-    // What is alive now lives as long as the host: collections in children would only copy its pages.
-    let gc = py.import("gc")?;
-    gc.call_method0("collect")?;
-    gc.call_method0("freeze")?;
-    Ok((found, preloaded))
+    let preloaded = preload::preload(py, &setup.preload, heap)?;
+    heap.freeze(py)?;
+    Ok((found, preloaded, heap))
 }
 
 /// A request to fork, in the child: its setup and its descriptors.

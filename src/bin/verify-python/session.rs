@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList};
 use rustix::fd::RawFd;
 use verify::protocol::{self, Command, Program, Report, Seal};
 
+use crate::heap::Heap;
 use crate::isolation;
 use crate::preload::Preloaded;
 use crate::serve::Forked;
@@ -21,7 +22,12 @@ use crate::unit::{Interpreter, Run};
 const SHELL_CONTROL: RawFd = 9;
 
 /// Runs the session. Returns what the audit hook hands to CPython, which then shuts down.
-pub(crate) fn run(py: Python<'_>, forked: Forked, preloaded: Preloaded) -> c_int {
+pub(crate) fn run(
+    py: Python<'_>,
+    forked: Forked,
+    preloaded: Preloaded,
+    heap: &'static Heap,
+) -> c_int {
     isolation::become_session_head();
     let ready = forked.take_over_streams().and_then(|()| {
         std::env::set_current_dir(&forked.setup.scratch)?;
@@ -40,9 +46,15 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, preloaded: Preloaded) -> c_int
         }
         Program::Python => {
             let prepared = prepare(py, &forked.setup.scratch, &forked.setup.environment)
+                .and_then(|()| heap.end_quietly(py))
                 .and_then(|()| Interpreter::new(py, preloaded));
             match prepared {
-                Ok(mut interpreter) => obey(py, &control, forked.setup.seal, &mut interpreter),
+                Ok(mut interpreter) => {
+                    let result = obey(py, &control, forked.setup.seal, &mut interpreter);
+                    // What is wrong here is wrong with an `atexit` that the example has taken apart.
+                    let _ = heap.before_shutdown(py);
+                    result
+                }
                 Err(error) => {
                     error.restore(py);
                     -1
@@ -114,7 +126,6 @@ fn out_of_reach(control: OwnedFd, open_files: Option<u64>) -> rustix::io::Result
 
 /// Makes the interpreter look as `python file.py` finds it: environment, `sys.path[0]`.
 fn prepare(py: Python<'_>, scratch: &Path, environment: &[(String, String)]) -> PyResult<()> {
-    py.import("gc")?.call_method0("unfreeze")?;
     let os = py.import("os")?;
     let variables = os.getattr("environ")?;
     for (name, value) in environment {

@@ -236,8 +236,7 @@ impl Interpreter {
         let tree = self.compile(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
         // A mistake that only the later stages of the compiler find must stop the file before it starts.
         self.compile(py, &unit.source, &unit.path, "exec", 0)?;
-        let body: Vec<Bound<'_, PyAny>> =
-            tree.getattr("body")?.try_iter()?.collect::<PyResult<_>>()?;
+        let body: Bound<'_, PyList> = tree.getattr("body")?.cast_into()?;
         let mut flags = 0;
         let mut pending = Vec::new();
         let mut boundaries = boundaries.iter().peekable();
