@@ -855,7 +855,7 @@ impl<'a> Session<'_, 'a> {
         script.push_str(&console::script(commands));
         let limits = ProcessLimits::of(self.runner.run.config, example.attributes.memory);
         let mut shell = host.session(&self.scratch, limits, Program::Shell { program, script })?;
-        let done = shell.run_shell(self.limits(example));
+        let done = shell.run_shell(commands.len(), self.limits(example));
         Ok(Outcome {
             stdout: done.stdout,
             stderr: done.stderr,

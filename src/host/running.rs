@@ -27,6 +27,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// The time from one look to the next: at least this, and so long that looking takes a twentieth of it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+const TAMPERED: &str = "it wrote to the descriptor by which `verify` learns how it ended";
+
 /// The limits that this side keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -171,9 +173,8 @@ impl<'a> Running<'a> {
                         Err(_) => {
                             self.end_now();
                             break Ending::Lost {
-                            reason: "it wrote to the descriptor by which `verify` learns how it ended"
-                                .to_owned(),
-                        };
+                                reason: TAMPERED.to_owned(),
+                            };
                         }
                     }
                 }
@@ -213,8 +214,8 @@ impl<'a> Running<'a> {
         self.outcome(ending, steps, started)
     }
 
-    /// Follows a shell through its script: one step per command.
-    pub fn run_shell(&mut self, limits: Limits) -> UnitOutcome {
+    /// Follows a shell through its script: one step for each of so many commands.
+    pub fn run_shell(&mut self, commands: usize, limits: Limits) -> UnitOutcome {
         let started = Instant::now();
         // Each command has the whole time: a block of five is not slower than five blocks of one.
         let mut deadline = started + limits.timeout;
@@ -227,6 +228,12 @@ impl<'a> Running<'a> {
                         continue;
                     };
                     let line: Vec<u8> = self.received.drain(..=end).collect();
+                    if steps.len() == commands {
+                        self.end_now();
+                        break Ending::Lost {
+                            reason: TAMPERED.to_owned(),
+                        };
+                    }
                     self.drain();
                     steps.push(StepOutcome {
                         stdout: self.stdout.bytes[step_start..].to_vec(),
@@ -239,6 +246,10 @@ impl<'a> Running<'a> {
                 }
                 Wake::Ended(end) => {
                     break match end {
+                        // Each status waits for our answer, so none can be left over.
+                        ProcessEnd::Exited { .. } if !self.received.is_empty() => Ending::Lost {
+                            reason: TAMPERED.to_owned(),
+                        },
                         ProcessEnd::Exited { .. } => Ending::Completed,
                         other => process_ending(other),
                     };

@@ -459,6 +459,10 @@ fn judge_all(groups: &[&[Case]], config: &str) {
         }
     }
     assert!(faults.is_empty(), "{faults}");
+    for report in ran.stdout.split("\nerror: ").skip(1) {
+        let shown = report.contains("  stdout:\n    kept\n") || report.contains(" lines before\n");
+        assert!(shown || report.contains("-after, Python"), "{report}");
+    }
 }
 
 fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> {
@@ -498,6 +502,148 @@ fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> 
         Passes if is_good(&after["verdict"]) => Ok(()),
         Fails(..) | FailsSomehow if after["verdict"] == "blocked" => Ok(()),
         _ => Err(format!("the example behind it: {after}")),
+    }
+}
+
+/// The same in the other kinds of block.
+const BLOCKS: &str = "# Page
+
+```python id=transcript-that-exits fresh
+>>> print('kept')
+kept
+>>> import os; os._exit(0)
+>>> 1 + 1
+2
+```
+
+```python id=transcript-that-crashes fresh
+>>> import os, signal
+>>> os.kill(os.getpid(), signal.SIGSEGV)
+>>> 1 + 1
+2
+```
+
+```python id=transcript-that-hangs timeout=2s fresh
+>>> print('kept')
+kept
+>>> while True: pass
+```
+
+```console id=shell-that-ends fresh
+$ echo kept
+kept
+$ exit 0
+$ echo more
+more
+```
+
+```console id=shell-that-is-killed fresh
+$ echo kept
+kept
+$ kill -9 $$
+```
+
+```console id=shell-that-hangs fresh timeout=2s
+$ echo kept
+kept
+$ sleep 1000
+```
+
+```console id=shell-that-floods fresh
+$ yes
+```
+
+```console id=shell-that-reports-too-much fresh
+$ echo 0 >&9
+$ true
+```
+
+```console id=shell-with-orphans fresh
+$ (setsid sleep 1000 &) > /dev/null 2>&1
+$ echo kept
+kept
+```
+
+```python id=bystander fresh
+assert 1 + 1 == 2
+```
+";
+
+#[test]
+fn other_kinds_of_block_are_no_weaker() {
+    let project = Project::new()
+        .with("verify.toml", "timeout = \"60s\"\n")
+        .with("page.md", BLOCKS);
+    project.verify("--format json --output report.json -q");
+    let told: Vec<String> = project
+        .read("report.json")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["type"] == "example")
+        .map(|line| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let kind = text(&line["failure"]["kind"]);
+            format!("{} {} {kind}", text(&line["id"]), text(&line["verdict"]))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "transcript-that-exits failed exited",
+            "transcript-that-crashes failed killed",
+            "transcript-that-hangs failed timed_out",
+            "shell-that-ends failed steps",
+            "shell-that-is-killed failed killed",
+            "shell-that-hangs failed timed_out",
+            "shell-that-floods failed too_much_output",
+            "shell-that-reports-too-much failed lost",
+            "shell-with-orphans verified ",
+            "bystander ran ",
+        ]
+    );
+}
+
+/// Bytes that are no text, or that a terminal obeys, and what else is hard to keep.
+const BYTES: &[(&str, &str)] = &[
+    ("invalid-utf-8", "sys.stdout.buffer.write(b'\\xff\\xfe\\n')"),
+    ("surrogate-escapes", "print('\\udc80')"),
+    ("nul-bytes", "print('a\\0b')"),
+    ("terminal-escapes", "print('\\x1b]0;owned\\x07\\x1b[2J')"),
+    ("carriage-returns", "print('a\\rb\\r\\n', end='')"),
+    ("no-final-newline", "print('end', end='')"),
+    ("spaces-at-the-end", "print('end  \\n\\t\\n')"),
+    (
+        "quotes-of-the-recording",
+        "print(3 * chr(39), 2 * chr(34), chr(92))",
+    ),
+    (
+        "separators-of-lines",
+        "print('a\\x0b\\x0c\\x1c\\x85\\u2028b')",
+    ),
+];
+
+#[test]
+fn any_bytes_are_recorded_and_compared_as_they_are() {
+    let page = |tail: &str| {
+        let mut page = String::from("# Page\n");
+        for (name, code) in BYTES {
+            let _ = write!(
+                page,
+                "\n```python id={name}\nimport sys\n{code}\nsys.stdout.write({tail:?})\n```\n"
+            );
+        }
+        page
+    };
+    for config in ["", "output = \"page\"\n"] {
+        let project = Project::new()
+            .with("verify.toml", config)
+            .with("page.md", page(""));
+        project.record_and_settle();
+        project.write("page.md", page(" "));
+        let ran = project.verify("");
+        let all = format!("0 verified, 0 ran, {} failed", BYTES.len());
+        assert!(ran.stdout.contains(&all), "{}", ran.text());
+        assert!(!ran.stdout.contains(|c: char| c.is_control() && c != '\n'));
     }
 }
 
