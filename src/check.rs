@@ -8,23 +8,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pep440_rs::Version;
 
 use crate::attributes::Need;
 use crate::book::{Book, Page, Selection};
 use crate::compare;
-use crate::config::{Config, Output};
+use crate::config::{Config, Output, Sandbox};
 use crate::console;
 use crate::doctest::Flags;
 use crate::example::{Example, Kind};
-use crate::host::{self, Host, Hosts, Running};
+use crate::host::{self, Host, Hosts, Running, Start};
 use crate::interpreter::Interpreter;
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
-use crate::protocol::{Mode, ProcessLimits, Program, Statement, Unit};
+use crate::protocol::{Mode, ProcessLimits, Program, Protections, Statement, Unit};
 use crate::recording::Recording;
 use crate::report::{Event, ExampleResult, PageResult, Started};
+use crate::sandbox;
 use crate::schedule;
 use crate::scratch::Scratch;
 use crate::session;
@@ -39,6 +40,9 @@ pub struct Settings {
     pub strict: bool,
     pub timeout: Option<Duration>,
     pub hash_seed: u32,
+    pub sandbox: Sandbox,
+    /// What examples may read by the word of whoever started the run.
+    pub readable: Vec<PathBuf>,
 }
 
 /// The recordings of a book's pages, in the order of the pages.
@@ -114,7 +118,10 @@ pub fn run<'a>(
         settings,
         ..
     } = *run;
-    let hosts = Hosts::start(interpreter, host_options(run, plans))?;
+    let hosts = Hosts::start(interpreter, host_options(run, plans)?)?;
+    if settings.sandbox == Sandbox::Strict {
+        nothing_is_missing(hosts.ready.protections.as_ref())?;
+    }
     let runner = Runner {
         run: *run,
         hosts: &hosts,
@@ -128,7 +135,7 @@ pub fn run<'a>(
             .collect::<HashSet<_>>()
             .len(),
         examples: plans.iter().map(|plan| judged(book, plan)).sum(),
-        network_isolated: hosts.ready.network_isolated,
+        protections: hosts.ready.protections.as_ref(),
     }))?;
     let mut pages = Pages::new(run, plans);
     let weights: Vec<Duration> = plans
@@ -150,6 +157,22 @@ pub fn run<'a>(
         || hosts.close(),
     )?;
     pages.finish(on_event)
+}
+
+/// What `--sandbox=strict` asks for.
+fn nothing_is_missing(protections: Option<&Protections>) -> Result<()> {
+    let missing: Vec<String> = protections
+        .iter()
+        .flat_map(|protections| protections.all())
+        .filter_map(|(name, missing)| Some(format!("`{name}`: {}", missing?)))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the sandbox is not whole here, and `strict` runs nothing without: {}; `verify doctor` says what to do",
+            missing.join("; ")
+        );
+    }
+    Ok(())
 }
 
 /// Gathers sessions into pages, and pages into their order.
@@ -386,7 +409,7 @@ const INTROSPECTION: &[&str] = &[
     "dispatch_table",
 ];
 
-fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> host::Options {
+fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     let mut importers: HashMap<&str, usize> = HashMap::new();
     let mut probe: HashSet<&str> = HashSet::new();
     let mut looks_inside = false;
@@ -421,12 +444,21 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> host::Options {
     preload.sort();
     let mut probe: Vec<String> = probe.into_iter().map(str::to_owned).collect();
     probe.sort();
-    host::Options {
+    let sandbox = match run.settings.sandbox {
+        Sandbox::Off => None,
+        Sandbox::On | Sandbox::Strict => Some(sandbox::setup(
+            run.config,
+            run.interpreter,
+            &run.settings.readable,
+        )?),
+    };
+    Ok(host::Options {
         hash_seed: run.settings.hash_seed,
         preload,
         probe,
         environment: run.config.environment.clone().into_iter().collect(),
-    }
+        sandbox,
+    })
 }
 
 /// Names behind `import` and `from` at the start of lines: a guess that costs nothing when it is wrong.
@@ -498,6 +530,10 @@ impl<'a> Runner<'_, 'a> {
                 .with_context(|| format!("cannot open `{}`", directory.display()))?,
             scratch,
             directory: &directory,
+            own_network: plan
+                .examples
+                .iter()
+                .any(|&at| sandbox::uses_network(&page.examples[at].source)),
             running: None,
             fault: None,
             finished: false,
@@ -606,6 +642,8 @@ struct Session<'r, 'a> {
     directory: &'r Path,
     /// The files in `directory`; what an example did to it is no error of ours.
     files: Scratch,
+    /// Whether an example of it looks as if it used the network.
+    own_network: bool,
     running: Option<Running<'r>>,
     /// Why the next example cannot be run.
     fault: Option<String>,
@@ -679,7 +717,13 @@ impl<'a> Session<'_, 'a> {
         if self.running.is_none() {
             let members = session_memory(self.page, example);
             let limits = ProcessLimits::of(self.runner.run.config, members);
-            self.running = Some(self.host.session(&self.scratch, limits, Program::Python)?);
+            self.running = Some(self.host.session(Start {
+                directory: self.directory,
+                scratch: &self.scratch,
+                limits,
+                program: Program::Python,
+                own_network: self.own_network,
+            })?);
         }
         let unit = self.unit(example, last);
         if let Some(reason) = self.fault.take() {
@@ -854,7 +898,13 @@ impl<'a> Session<'_, 'a> {
         }
         script.push_str(&console::script(commands));
         let limits = ProcessLimits::of(self.runner.run.config, example.attributes.memory);
-        let mut shell = host.session(&self.scratch, limits, Program::Shell { program, script })?;
+        let mut shell = host.session(Start {
+            directory: self.directory,
+            scratch: &self.scratch,
+            limits,
+            program: Program::Shell { program, script },
+            own_network: self.own_network,
+        })?;
         let done = shell.run_shell(commands.len(), self.limits(example));
         Ok(Outcome {
             stdout: done.stdout,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::attributes;
+use crate::config::Sandbox;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +39,8 @@ pub enum Command {
     Show(Show),
     /// Write a commented `verify.toml`
     Init(Init),
+    /// Tell what this machine offers: Pythons, uv, and what can keep examples from doing harm
+    Doctor,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +147,12 @@ pub struct Run {
     /// Time limit of examples that set none, such as 30s or 500ms
     #[arg(long, value_name = "TIME", value_parser = attributes::duration)]
     pub timeout: Option<Duration>,
+    /// How examples are kept from what is not theirs [default: `sandbox` of `verify.toml`, or on]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub sandbox: Option<Sandbox>,
+    /// Let examples read this file or directory too
+    #[arg(long, value_name = "PATH")]
+    pub readable: Vec<PathBuf>,
     /// Use the interpreter as it is: don't provide the packages of `requirements`
     #[arg(long)]
     pub no_sync: bool,

@@ -54,7 +54,7 @@ pub fn check(arguments: &cli::Check) -> Result<Status> {
     if plans.is_empty() {
         return Ok(nothing_to_check(&project, &arguments.run));
     }
-    let settings = settings(&arguments.run, 0);
+    let settings = settings(&arguments.run, &project.config);
     let mut total = Summary::default();
     let mut orphaned = false;
     for request in &pythons {
@@ -244,7 +244,7 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
     if plans.is_empty() {
         return Ok(nothing_to_run(&project));
     }
-    let settings = settings(&arguments.run, 0);
+    let settings = settings(&arguments.run, &project.config);
     let last_run = LastRun::default();
     let mut status = Status::Good;
     for request in interpreters(&arguments.run.python) {
@@ -528,7 +528,7 @@ impl Project {
         draft: &mut Draft,
         sinks: &mut Sinks,
     ) -> Result<usize> {
-        let settings = settings(run, 0);
+        let settings = settings(run, &self.config);
         let last_run = LastRun::read(&self.config.cache_directory());
         sinks.start_bar(plans.len());
         let mut hopeless = 0;
@@ -785,14 +785,16 @@ fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
         .collect()
 }
 
-fn settings(run: &cli::Run, hash_seed: u32) -> Settings {
+fn settings(run: &cli::Run, config: &Config) -> Settings {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
         jobs: run.jobs.map_or(processors, usize::from),
         fail_fast: run.fail_fast,
         strict: run.strict,
         timeout: run.timeout,
-        hash_seed,
+        hash_seed: 0,
+        sandbox: run.sandbox.unwrap_or(config.sandbox),
+        readable: run.readable.clone(),
     }
 }
 

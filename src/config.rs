@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use pep440_rs::Version;
 use serde::Deserialize;
 
@@ -38,6 +39,9 @@ pub struct Config {
     pub limits: Limits,
     pub doctest: Flags,
     pub environment: BTreeMap<String, String>,
+    pub sandbox: Sandbox,
+    /// More files and directories below `root` that examples may read.
+    pub readable: Vec<PathBuf>,
     /// Whether the commands of console blocks are run.
     pub console: bool,
     /// How often a new output is run before it is believed.
@@ -62,6 +66,19 @@ pub enum Output {
     Recording,
     /// Each page carries it below the example that printed it.
     Page,
+}
+
+/// How examples are kept from what is not theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sandbox {
+    /// By every means that this machine offers
+    #[default]
+    On,
+    /// By all of them: where one is missing, nothing runs
+    Strict,
+    /// Not at all: they can do what you can
+    Off,
 }
 
 /// What an example may use up. Each can be set for one example where that makes sense.
@@ -115,6 +132,8 @@ struct Written {
     processes: Option<u64>,
     doctest: Vec<String>,
     environment: BTreeMap<String, String>,
+    sandbox: Sandbox,
+    readable: Vec<PathBuf>,
     console: Option<bool>,
     proof_runs: Option<u32>,
 }
@@ -271,6 +290,8 @@ impl Written {
             },
             doctest,
             environment: self.environment,
+            sandbox: self.sandbox,
+            readable: self.readable,
             console: self.console.unwrap_or(is_project),
             proof_runs: self.proof_runs.unwrap_or(3),
             root,
@@ -321,6 +342,13 @@ pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional
 
 # doctest option flags that hold for every transcript.
 # doctest = ["ELLIPSIS"]
+
+# "on": examples are kept from everything that is not theirs, as far as this machine allows.
+# "strict": where it does not allow all of it, nothing runs. "off": examples can do what you can.
+# sandbox = "on"
+
+# Files and directories that examples may read, besides the directories of the pages.
+# readable = ["data"]
 
 # Run the commands of console blocks.
 # console = true

@@ -22,15 +22,17 @@
 //! | [`interpreter`], [`environment`] | which Python, with which packages | – |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
+//! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `interpreter`, `config` |
 //! | [`scratch`] | a session's directory, written beside an example that may do anything there | – |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |
-//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff` |
+//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
 //! | [`check`] | the pipeline | all of the above |
 //! | [`record`] | the other end of the pipeline: proving and writing | all of the above |
 //! | [`commands`] | one function per subcommand | all of the above |
-//! | [`cli`] | what was typed → what it means | – |
+//! | [`doctor`] | what this machine offers | `commands`, `host`, `sandbox` and what these start from |
+//! | [`cli`] | what was typed → what it means | `attributes`, `config` |
 //!
 //! `main.rs` parses, dispatches and maps to an exit status. `bin/verify-python/` is the other program, the
 //! only place that names pyo3. `tests/tidy.rs` holds the code to the third column.
@@ -46,6 +48,7 @@ pub mod console;
 pub mod diagnose;
 pub mod diff;
 pub mod doctest;
+pub mod doctor;
 pub mod environment;
 pub mod example;
 pub mod host;
@@ -60,6 +63,7 @@ pub mod record;
 pub mod recording;
 pub mod report;
 pub mod rewrite;
+pub mod sandbox;
 pub mod schedule;
 pub mod scratch;
 pub mod session;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use verify::cli::{Cli, Command};
 use verify::commands::{self, Status};
+use verify::doctor;
 use verify::schedule::Interrupted;
 
 fn main() -> ExitCode {
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Some(Command::List(arguments)) => commands::list(&arguments),
         Some(Command::Show(arguments)) => commands::show(&arguments),
         Some(Command::Init(arguments)) => commands::init(&arguments),
+        Some(Command::Doctor) => doctor::doctor(),
     };
     match status {
         Ok(Status::Good) => ExitCode::SUCCESS,

@@ -40,6 +40,19 @@ pub fn family(head: Pid) -> Vec<Pid> {
     found
 }
 
+/// Who of the family of `head` calls itself `number`: in a process namespace of its own, a process has another
+/// number for itself than for those outside.
+pub fn called(number: i32, head: Pid) -> Option<Pid> {
+    family(head).into_iter().find(|process| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let own = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))
+            .and_then(|numbers| numbers.split_ascii_whitespace().next_back()?.parse().ok());
+        own.unwrap_or(process.as_raw_pid()) == number
+    })
+}
+
 /// Kills these processes and all below them, even if they multiply meanwhile: each is stopped before any is
 /// killed, so that whoever is found last has nobody left who could go on.
 pub fn end_families(heads: &[Pid]) {

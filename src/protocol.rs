@@ -29,8 +29,8 @@ pub struct HostSetup {
     pub preload: Vec<String>,
     /// Modules whose presence examples depend on (`requires=`).
     pub probe: Vec<String>,
-    /// Cut the host, and with it every session, off from everything but loopback.
-    pub isolate_network: bool,
+    /// Keep sessions from everything that is not theirs; `None` lets them do what the user can.
+    pub sandbox: Option<SandboxSetup>,
     /// The directory below which every scratch directory lies; removed by the host if `verify` is gone.
     pub scratch_root: PathBuf,
 }
@@ -40,8 +40,43 @@ pub struct HostSetup {
 pub struct HostReady {
     /// Of the probed modules, those that can be imported.
     pub found: Vec<String>,
-    /// Whether the network is cut off as asked.
-    pub network_isolated: bool,
+    /// What keeps sessions from doing harm; `None` if nothing was asked for.
+    pub protections: Option<Protections>,
+}
+
+/// What sessions may see of the file system. They write in their own directories only.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SandboxSetup {
+    /// Files and directories with all below them; absolute, and in order.
+    pub readable: Vec<PathBuf>,
+    /// What lies in a readable directory and stays out of sight all the same.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// What sessions are kept from, as far as this machine allows: each is `None` where it holds, else what is
+/// missing of it and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protections {
+    /// Reading what is not on the list, changing anything outside the scratch directory.
+    pub files: Option<String>,
+    /// Reaching any address but those of a loopback of their own.
+    pub network: Option<String>,
+    /// Signalling, tracing or looking into processes of others.
+    pub processes: Option<String>,
+    /// Asking the kernel for what only administrators and exploits need.
+    pub kernel: Option<String>,
+}
+
+impl Protections {
+    /// Each with its name, in the order in which they are shown.
+    pub fn all(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            ("files", self.files.as_deref()),
+            ("network", self.network.as_deref()),
+            ("processes", self.processes.as_deref()),
+            ("kernel", self.kernel.as_deref()),
+        ]
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,8 +92,12 @@ pub enum HostRequest {
 pub struct SessionSetup {
     pub session: u64,
     pub seal: Seal,
+    /// What is the session's of the file system; `scratch` lies in it.
+    pub directory: PathBuf,
     /// Working directory, `HOME`, `TMPDIR` and `sys.path[0]` of the session.
     pub scratch: PathBuf,
+    /// Whether the session needs a loopback that it shares with no other session.
+    pub own_network: bool,
     /// Variables that are added to the host's own environment.
     pub environment: Vec<(String, String)>,
     pub limits: ProcessLimits,

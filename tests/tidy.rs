@@ -29,6 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "protocol",
             "recording",
             "report",
+            "sandbox",
             "schedule",
             "scratch",
             "session",
@@ -36,7 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "verdict",
         ],
     ),
-    ("cli", &["attributes"]),
+    ("cli", &["attributes", "config"]),
     (
         "commands",
         &[
@@ -65,6 +66,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("diagnose", &["matching", "normalize"]),
     ("diff", &[]),
     ("doctest", &[]),
+    (
+        "doctor",
+        &[
+            "commands",
+            "config",
+            "host",
+            "interpreter",
+            "protocol",
+            "sandbox",
+        ],
+    ),
     ("environment", &["interpreter"]),
     ("example", &["attributes", "console", "doctest", "markdown"]),
     (
@@ -106,6 +118,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "example",
             "interpreter",
             "outcome",
+            "protocol",
             "verdict",
         ],
     ),
@@ -121,6 +134,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "verdict",
         ],
     ),
+    ("sandbox", &["config", "interpreter", "protocol"]),
     ("schedule", &[]),
     ("scratch", &[]),
     ("session", &["config", "example"]),

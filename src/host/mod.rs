@@ -33,7 +33,8 @@ use crate::config::Config;
 use crate::interpreter::Interpreter;
 use crate::processes;
 use crate::protocol::{
-    self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, Seal, SessionSetup,
+    self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, Protections, SandboxSetup,
+    Seal, SessionSetup,
 };
 
 /// How long a host may take to start: Python, its `site`, and the modules it preloads.
@@ -78,6 +79,21 @@ pub struct Options {
     pub probe: Vec<String>,
     /// Variables from the project's configuration.
     pub environment: Vec<(String, String)>,
+    /// What sessions may see; `None` leaves them as they are.
+    pub sandbox: Option<SandboxSetup>,
+}
+
+/// What a session is started with.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The session's own; must exist, with `scratch` in it.
+    pub directory: &'a Path,
+    /// Where it runs.
+    pub scratch: &'a Path,
+    pub limits: ProcessLimits,
+    pub program: Program,
+    /// Whether it needs a loopback that it shares with no other session.
+    pub own_network: bool,
 }
 
 /// A warm interpreter that forks sessions. Dropping it ends them all.
@@ -101,7 +117,8 @@ pub struct Host {
 #[derive(Debug, Default, Clone)]
 pub struct Ready {
     pub modules: Vec<String>,
-    pub network_isolated: bool,
+    /// `None` without a sandbox.
+    pub protections: Option<Protections>,
 }
 
 impl Host {
@@ -132,7 +149,12 @@ impl Host {
         let process = Command::new(&program)
             .arg(&interpreter.executable)
             .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(
+                environment
+                    .iter()
+                    .filter(|(name, _)| is_read_at_start(name))
+                    .map(|(name, value)| (name, value)),
+            )
             .env(PRELOAD_VARIABLE, &interpreter.libpython)
             .current_dir(root)
             .stdin(OwnedFd::from(theirs))
@@ -144,7 +166,7 @@ impl Host {
         let setup = HostSetup {
             preload: options.preload.clone(),
             probe: options.probe.clone(),
-            isolate_network: true,
+            sandbox: options.sandbox.clone(),
             scratch_root: root.to_owned(),
         };
         channel.set_read_timeout(Some(START_LIMIT))?;
@@ -166,7 +188,7 @@ impl Host {
             Ok(Some(ready)) => {
                 host.ready = Ready {
                     modules: ready.found,
-                    network_isolated: ready.network_isolated,
+                    protections: ready.protections,
                 };
                 Ok(host)
             }
@@ -189,13 +211,15 @@ impl Host {
         }
     }
 
-    /// Starts a session with the given directory, which must exist.
-    pub fn session(
-        &self,
-        scratch: &Path,
-        limits: ProcessLimits,
-        program: Program,
-    ) -> Result<Running<'_>> {
+    /// Starts a session.
+    pub fn session(&self, start: Start<'_>) -> Result<Running<'_>> {
+        let Start {
+            directory: own,
+            scratch,
+            limits,
+            program,
+            own_network,
+        } = start;
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
         let (control, their_control) = UnixStream::pair()?;
         let (stdout, their_stdout) = io::pipe()?;
@@ -207,21 +231,21 @@ impl Host {
             ("TMPDIR".to_owned(), directory),
         ];
         // A shell replaces the process, and with it what the host's environment gave Python.
-        if matches!(program, Program::Shell { .. }) {
-            let own = |name: &str| matches!(name, "HOME" | "TMPDIR");
-            environment.extend(
-                self.environment
-                    .iter()
-                    .filter(|(name, _)| !own(name))
-                    .cloned(),
-            );
-        }
         let merged = matches!(program, Program::Shell { .. });
+        let is_own = |name: &str| matches!(name, "HOME" | "TMPDIR");
+        environment.extend(
+            self.environment
+                .iter()
+                .filter(|(name, _)| !is_own(name) && (merged || !is_read_at_start(name)))
+                .cloned(),
+        );
         let seal = Seal::new()?;
         let setup = SessionSetup {
             session,
             seal,
+            directory: own.to_owned(),
             scratch: scratch.to_owned(),
+            own_network,
             environment,
             limits,
             program,
@@ -251,7 +275,7 @@ impl Host {
                 stderr,
                 status,
             },
-            scratch,
+            own,
         ))
     }
 
@@ -378,6 +402,14 @@ const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {
 } else {
     "LD_PRELOAD"
 };
+
+/// Whether a variable has to be there when Python starts. Everything else that a project sets is for its
+/// sessions alone: the dynamic loader's variables, say, would run the book's code in the host.
+fn is_read_at_start(name: &str) -> bool {
+    matches!(name, "PATH" | "HOME" | "TMPDIR")
+        || name.starts_with("PYTHON")
+        || ENVIRONMENT.iter().any(|(own, _)| *own == name)
+}
 
 fn host_program() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where `verify` lies")?;

@@ -67,7 +67,9 @@ pub struct Running<'a> {
     status: io::PipeReader,
     received: Vec<u8>,
     scratch: PathBuf,
-    /// The first process, once the host has forked it.
+    /// What the host calls the first process, once it has forked it.
+    number: Option<i32>,
+    /// What that process is called here, once that was asked for.
     head: Option<Pid>,
     next_look: Instant,
     end: Option<ProcessEnd>,
@@ -124,6 +126,7 @@ impl<'a> Running<'a> {
             status: channels.status,
             received: Vec::new(),
             scratch: scratch.to_owned(),
+            number: None,
             head: None,
             next_look: Instant::now() + FIRST_LOOK,
             end: None,
@@ -344,7 +347,7 @@ impl<'a> Running<'a> {
     /// Reads one message of the host's; false if the host is gone.
     fn hear_of_process(&mut self) -> bool {
         match protocol::receive(&mut self.status) {
-            Ok(Some(Status::Started { process })) => self.head = Pid::from_raw(process),
+            Ok(Some(Status::Started { process })) => self.number = Some(process),
             Ok(Some(Status::Ended(end))) => self.end = Some(end),
             Ok(None) | Err(_) => {
                 self.host.set_lost();
@@ -356,7 +359,11 @@ impl<'a> Running<'a> {
     }
 
     /// Which limit the session's processes are beyond at this moment.
-    fn exceeded(&self, limits: &Limits) -> Option<(Resource, u64)> {
+    fn exceeded(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
+        if self.head.is_none() {
+            let host = Pid::from_child(&self.host.process);
+            self.head = processes::called(self.number?, host);
+        }
         let processes = processes::family(self.head?);
         if processes.len() as u64 > limits.processes {
             return Some((Resource::Processes, limits.processes));

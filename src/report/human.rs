@@ -8,6 +8,7 @@ use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary};
 use crate::compare::{self, Aspect, Difference};
 use crate::diff::{self, Kind as DiffKind};
 use crate::outcome::{Exception, Outcome, Resource};
+use crate::protocol::Protections;
 use crate::verdict::{Failure, StepFailure, Verdict};
 
 /// As many lines of an example's source and of its output are shown at most.
@@ -65,17 +66,34 @@ impl Reporter for Human {
                     python.source,
                     count(started.examples, "example"),
                     count(started.pages, "page"),
-                    if started.network_isolated {
-                        ""
-                    } else {
-                        "; the network is not cut off here"
-                    },
+                    protections(started.protections),
                 )
             }
             Event::Progress { .. } => Ok(()),
             Event::Page(page) => self.page(page, out),
             Event::Finished(finished) => self.finished(finished, out),
         }
+    }
+}
+
+/// What holds, for the end of the header.
+fn protections(protections: Option<&Protections>) -> String {
+    let Some(protections) = protections else {
+        return format!("; {CAUTION}not sandboxed{CAUTION:#}");
+    };
+    let names = |wanted: bool| {
+        let all = protections.all().into_iter();
+        all.filter(|(_, missing)| missing.is_none() == wanted)
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match (names(true).as_str(), names(false).as_str()) {
+        (holding, "") => format!("; sandboxed: {holding}"),
+        ("", _) => format!("; {CAUTION}not sandboxed{CAUTION:#}: `verify doctor` says why"),
+        (holding, missing) => format!(
+            "; sandboxed: {holding}; {CAUTION}not {missing}{CAUTION:#}: `verify doctor` says why"
+        ),
     }
 }
 

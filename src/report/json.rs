@@ -3,6 +3,7 @@
 //!
 //! `docs/report.schema.json` describes every field; a test holds the two together.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -72,6 +73,7 @@ enum Line<'a> {
         pages: usize,
         examples: usize,
         network_isolated: bool,
+        sandbox: Option<BTreeMap<&'static str, ProtectionObject<'a>>>,
     },
     Example(Box<ExampleObject<'a>>),
     Summary {
@@ -81,6 +83,13 @@ enum Line<'a> {
         stopped_early: bool,
         seconds: f64,
     },
+}
+
+#[derive(Serialize)]
+struct ProtectionObject<'a> {
+    holds: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -190,7 +199,16 @@ fn run<'a>(started: &Started<'a>) -> Line<'a> {
             .into_owned(),
         pages: started.pages,
         examples: started.examples,
-        network_isolated: started.network_isolated,
+        network_isolated: started
+            .protections
+            .is_some_and(|protections| protections.network.is_none()),
+        sandbox: started.protections.map(|protections| {
+            let object = |(name, missing): (_, Option<&'a str>)| {
+                let holds = missing.is_none();
+                (name, ProtectionObject { holds, missing })
+            };
+            protections.all().map(object).into_iter().collect()
+        }),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::book::{Page, Problem};
 use crate::example::Example;
 use crate::interpreter::Interpreter;
 use crate::outcome::Outcome;
+use crate::protocol::Protections;
 use crate::verdict::{Failure, Verdict};
 
 /// Something that a reporter may want to tell.
@@ -39,7 +40,8 @@ pub struct Started<'a> {
     pub pages: usize,
     /// Examples that are selected.
     pub examples: usize,
-    pub network_isolated: bool,
+    /// What keeps examples from doing harm; `None` without a sandbox.
+    pub protections: Option<&'a Protections>,
 }
 
 #[derive(Debug)]

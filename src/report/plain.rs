@@ -255,6 +255,7 @@ pub(super) mod sample {
     use crate::interpreter::{Interpreter, Source};
     use crate::markdown;
     use crate::outcome::{Ending, Exception, Link, LinkKind, Outcome, Resource};
+    use crate::protocol::Protections;
     use crate::verdict::{Failure, StepFailure, Verdict};
 
     /// What an example prints that wants to break the formats: controls, ends of CDATA, fences, commands.
@@ -472,6 +473,13 @@ pub(super) mod sample {
         pythons: &[&str],
     ) -> String {
         let page = page("docs/page.md", verdicts.len());
+        let refused = Some("refused".to_owned());
+        let protections = Protections {
+            files: refused.clone(),
+            network: refused.clone(),
+            processes: refused.clone(),
+            kernel: refused,
+        };
         let mut out = Vec::new();
         for version in pythons {
             let interpreter = python(version);
@@ -479,7 +487,7 @@ pub(super) mod sample {
                 interpreter: &interpreter,
                 pages: 1,
                 examples: verdicts.len(),
-                network_isolated: true,
+                protections: Some(&protections),
             };
             reporter.event(&Event::Started(&started), &mut out).unwrap();
             reporter

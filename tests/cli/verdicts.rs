@@ -559,7 +559,8 @@ fn an_example_that_kills_the_host() {
             "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\ntime.sleep(60)",
         ),
     );
-    project.verify("").is(str![[r#"
+    // The sandbox would not let it.
+    project.verify("--sandbox=off").is(str![[r#"
 exit status 1
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page

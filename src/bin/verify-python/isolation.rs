@@ -1,7 +1,6 @@
-//! What is done to a process before Python code runs in it: its network, its limits, its place among processes.
+//! What is done to a process before Python code runs in it: its limits, its place among processes.
 
 use std::fs;
-use std::io;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use verify::protocol::ProcessLimits;
@@ -64,80 +63,6 @@ fn set_limit(resource: Resource, value: u64) {
             maximum: hard,
         },
     );
-}
-
-/// Puts this process into a network of its own that has loopback and nothing else.
-///
-/// As an ordinary user that takes a user namespace. The identity inside is the one outside, and the
-/// capabilities that come with the namespace are given back, so that a file without permission is
-/// still a file without permission.
-#[cfg(target_os = "linux")]
-pub(crate) fn isolate_network() -> io::Result<()> {
-    use rustix::thread::{UnshareFlags, unshare_unsafe};
-
-    // SAFETY: the process has one thread; neither flag touches memory or descriptors.
-    if unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.is_ok() {
-        return raise_loopback();
-    }
-    let (user, group) = (
-        rustix::process::getuid().as_raw(),
-        rustix::process::getgid().as_raw(),
-    );
-    // SAFETY: as above.
-    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) }?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
-    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
-    let raised = raise_loopback();
-    drop_capabilities()?;
-    raised
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn isolate_network() -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(target_os = "linux")]
-fn raise_loopback() -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        None,
-    )?;
-    // SAFETY: an all-zero `ifreq` is valid, the name fits, and the kernel reads and writes within it.
-    unsafe {
-        let mut request: libc::ifreq = std::mem::zeroed();
-        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-            *to = from.cast_signed();
-        }
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        request.ifr_ifru.ifru_flags |= i16::try_from(libc::IFF_UP).expect("a small flag");
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn drop_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-
-    let none = CapabilitySet::empty();
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )?;
-    Ok(())
 }
 
 /// Children of this process that are not in `known`: what ended sessions left behind.

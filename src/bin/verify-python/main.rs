@@ -9,7 +9,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`serve`] | the host's loop: fork, reap, kill |
-//! | [`isolation`] | what is done to a process before Python code runs in it: network, limits, groups |
+//! | [`isolation`] | what is done to a process before Python code runs in it: limits, groups |
+//! | [`sandbox`] | what keeps a session from everything that is not its own |
 //! | [`heap`] | what sessions share of the host's objects, and how they end without touching them |
 //! | [`preload`] | modules imported once and handed to sessions when they import them |
 //! | [`session`] | a forked child: takes units, runs them, reports |
@@ -30,6 +31,7 @@ mod exception;
 mod heap;
 mod isolation;
 mod preload;
+mod sandbox;
 mod serve;
 mod session;
 mod unit;
@@ -44,6 +46,8 @@ use std::process::ExitCode;
 use pyo3::ffi;
 use verify::protocol::{self, HostSetup};
 
+use crate::sandbox::Sandbox;
+
 // Both are exported by every libpython since 3.8, but stand outside the limited API that pyo3 declares.
 unsafe extern "C" {
     fn PySys_AddAuditHook(hook: AuditHook, data: *mut c_void) -> c_int;
@@ -53,7 +57,7 @@ unsafe extern "C" {
 type AuditHook = extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -> c_int;
 
 /// What the hook needs; `None` once the host has been entered.
-type Entry = Option<(UnixStream, HostSetup)>;
+type Entry = Option<(UnixStream, HostSetup, Option<Sandbox>)>;
 
 fn main() -> ExitCode {
     let Some(python) = std::env::args_os().nth(1) else {
@@ -76,7 +80,14 @@ fn main() -> ExitCode {
     // SAFETY: no other thread exists yet.
     unsafe { std::env::remove_var(isolation::PRELOAD_VARIABLE) };
 
-    let mut entry: Entry = Some((channel, setup));
+    let (channel, sandbox) = match &setup.sandbox {
+        None => (channel, None),
+        Some(wanted) => {
+            let (channel, sandbox) = Sandbox::enter(channel, wanted, &setup.scratch_root);
+            (channel, Some(sandbox))
+        }
+    };
+    let mut entry: Entry = Some((channel, setup, sandbox));
     let arguments = [python.into_vec(), b"-c".to_vec(), Vec::new()]
         .map(|argument| CString::new(argument).expect("arguments hold no NUL"));
     let mut argv = arguments
@@ -106,8 +117,8 @@ extern "C" fn enter(
     if unsafe { CStr::from_ptr(event) } != c"cpython.run_command" {
         return 0;
     }
-    let (channel, setup) = entry.take().expect("checked above");
-    serve::serve(channel, &setup)
+    let (channel, setup, sandbox) = entry.take().expect("checked above");
+    serve::serve(channel, &setup, sandbox)
 }
 
 fn libpython_is_loaded() -> bool {

@@ -24,6 +24,7 @@ use verify::protocol::{self, HostReady, HostRequest, HostSetup, ProcessEnd, Sess
 
 use crate::heap::Heap;
 use crate::preload::Preloaded;
+use crate::sandbox::Sandbox;
 use crate::{isolation, preload, session};
 
 /// Descriptors that come with a fork request.
@@ -31,16 +32,15 @@ const FORK_DESCRIPTORS: usize = 4;
 
 /// Serves until `verify` hangs up. Returns in forked children only, with what the audit hook hands to
 /// CPython: 0, or -1 with a Python exception set that decides the exit status.
-pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
+pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sandbox>) -> c_int {
     isolation::become_host();
-    let network_isolated = setup.isolate_network && isolation::isolate_network().is_ok();
     Python::attach(|py| {
         let prepared = prepare(py, setup).and_then(|(found, preloaded, heap)| {
             protocol::send(
                 &channel,
                 &HostReady {
                     found,
-                    network_isolated,
+                    protections: sandbox.as_ref().map(Sandbox::protections),
                 },
             )?;
             Ok((preloaded, heap))
@@ -62,7 +62,7 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup) -> c_int {
             Next::Session(forked) => {
                 // The host's channel and the other sessions' descriptors are none of this child's business.
                 drop(host);
-                session::run(py, *forked, preloaded, heap)
+                session::run(py, *forked, sandbox, preloaded, heap)
             }
             Next::HungUp => {
                 host.end_everything();

@@ -1,6 +1,7 @@
 //! A forked child: sets itself up as the process of one session, then runs what it is told.
 
 use std::ffi::{CString, c_int};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,7 @@ use verify::protocol::{self, Command, Program, Report, Seal};
 use crate::heap::Heap;
 use crate::isolation;
 use crate::preload::Preloaded;
+use crate::sandbox::Sandbox;
 use crate::serve::Forked;
 use crate::unit::{Interpreter, Run};
 
@@ -25,11 +27,21 @@ const SHELL_CONTROL: RawFd = 9;
 pub(crate) fn run(
     py: Python<'_>,
     forked: Forked,
+    sandbox: Option<Sandbox>,
     preloaded: Preloaded,
     heap: &'static Heap,
 ) -> c_int {
     isolation::become_session_head();
     let ready = forked.take_over_streams().and_then(|()| {
+        if let Some(sandbox) = sandbox
+            && let Err(error) = sandbox.shut_in(&forked.setup)
+        {
+            let _ = writeln!(
+                io::stderr(),
+                "verify: this session could not be shut in: {error}; `--sandbox=off` runs it without"
+            );
+            return Err(error);
+        }
         std::env::set_current_dir(&forked.setup.scratch)?;
         let control = out_of_reach(forked.control, forked.setup.limits.open_files)?;
         isolation::limit(&forked.setup.limits);

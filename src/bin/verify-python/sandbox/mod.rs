@@ -1,0 +1,148 @@
+//! What keeps a session from everything that is not its own. Layers, each of which stands without the others:
+//!
+//! | module | layer | taken | keeps from |
+//! |---|---|---|---|
+//! | [`namespaces`] | namespaces, made by the host and, where they are cheap, by each session | as root, or where a user may make user namespaces | the file system that is not on the list, the network, other processes |
+//! | [`landlock`] | a Landlock domain | from Linux 5.13 on | files that are not on the list, other sessions, signals, tracing |
+//! | [`syscalls`] | seccomp filters, fewer capabilities | everywhere | the parts of the kernel that no example needs |
+//!
+//! A layer that the kernel refuses is left out and reported. One that the host has found to work and that
+//! then fails in a session ends the session: nothing runs with less than what the run's header says.
+
+mod landlock;
+mod namespaces;
+mod syscalls;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use verify::protocol::{Protections, SandboxSetup, SessionSetup};
+
+use namespaces::Namespaces;
+
+/// The layers that this host has.
+pub(crate) struct Sandbox {
+    namespaces: Namespaces,
+    landlock: Option<landlock::Rules>,
+    syscalls: Option<syscalls::Filters>,
+}
+
+impl Sandbox {
+    /// Makes this process, or a child that takes its place, a host whose sessions can be kept in. Must be
+    /// called while the process has one thread; a process that is left behind here never returns.
+    pub(crate) fn enter(
+        channel: UnixStream,
+        setup: &SandboxSetup,
+        scratch_root: &Path,
+    ) -> (UnixStream, Sandbox) {
+        close_others(&channel);
+        let (channel, namespaces) = Namespaces::enter(channel, setup, scratch_root);
+        let sandbox = Sandbox {
+            landlock: landlock::Rules::new(setup, scratch_root, namespaces.files),
+            syscalls: syscalls::Filters::new(landlock::version() > 0).ok(),
+            namespaces,
+        };
+        // Whatever sessions do, they cannot look into this process or change it.
+        let _ =
+            rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        (channel, sandbox)
+    }
+
+    /// Shuts this process, a fresh child of the host, in for good. Nothing of the sandbox stays open in it.
+    pub(crate) fn shut_in(self, setup: &SessionSetup) -> io::Result<()> {
+        let step = |what: &'static str| {
+            move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
+        };
+        let private = self
+            .namespaces
+            .shut_in(&setup.directory, setup.own_network)
+            .map_err(step("namespaces"))?;
+        syscalls::drop_capabilities().map_err(step("capabilities"))?;
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
+        rustix::thread::set_no_new_privs(true)?;
+        if let Some(landlock) = &self.landlock {
+            let mut writable = vec![setup.scratch.clone(), PathBuf::from("/dev/shm")];
+            writable.extend(private);
+            landlock
+                .restrict(&setup.directory, &writable)
+                .map_err(|error| step("landlock")(io::Error::other(error)))?;
+        }
+        if let Some(syscalls) = &self.syscalls {
+            syscalls
+                .install()
+                .map_err(|error| step("seccomp")(io::Error::other(error)))?;
+        }
+        Ok(())
+    }
+
+    /// What holds for every session of this host.
+    pub(crate) fn protections(&self) -> Protections {
+        let refused = self
+            .namespaces
+            .refused
+            .as_deref()
+            .unwrap_or("not permitted");
+        let landlock = match &self.landlock {
+            Some(_) => landlock::version(),
+            None => 0,
+        };
+        let files = match (landlock, self.namespaces.files) {
+            (0, false) => Some(format!(
+                "the kernel offers no Landlock, and mount namespaces are refused ({refused})"
+            )),
+            (0, true) => Some(
+                "the kernel offers no Landlock, so sessions can read each other's files".to_owned(),
+            ),
+            // Up to 2, files that may not be written can be truncated; it also never covers what `chmod`
+            // and sockets do.
+            (_, false) => Some(format!(
+                "modes and times of files, sockets of local services and `/dev/shm` are not covered: mount namespaces are refused ({refused})"
+            )),
+            (_, true) => None,
+        };
+        let network = match (self.namespaces.network, &self.syscalls) {
+            (false, _) => Some(format!("network namespaces are refused ({refused})")),
+            (true, None) => Some(
+                "the kernel offers no seccomp, so not every kind of socket is cut off".to_owned(),
+            ),
+            (true, Some(_)) => None,
+        };
+        let processes = match (landlock, self.namespaces.processes, &self.syscalls) {
+            (6.., true, _) => None,
+            (6.., false, _) => Some(format!(
+                "command lines of other processes can be read: process namespaces are refused ({refused})"
+            )),
+            (_, true, _) => Some(
+                "the kernel's Landlock is older than 6.12, so sessions can signal each other"
+                    .to_owned(),
+            ),
+            (_, false, _) => Some(format!(
+                "other processes can be signalled: process namespaces are refused ({refused}), and the kernel's Landlock is older than 6.12"
+            )),
+        };
+        let kernel = self
+            .syscalls
+            .is_none()
+            .then(|| "the kernel offers no seccomp".to_owned());
+        Protections {
+            files,
+            network,
+            processes,
+            kernel,
+        }
+    }
+}
+
+/// Closes what whoever started `verify` may have left open: a descriptor leads past every list of paths.
+fn close_others(channel: &UnixStream) {
+    const FIRST: libc::c_uint = 3;
+    let own = channel.as_raw_fd().cast_unsigned();
+    for (from, to) in [(FIRST, own.saturating_sub(1)), (own + 1, libc::c_uint::MAX)] {
+        if from <= to {
+            // SAFETY: nothing of this process but the channel is open beyond its streams yet.
+            unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        }
+    }
+}

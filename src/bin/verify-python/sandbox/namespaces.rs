@@ -1,0 +1,603 @@
+//! The namespaces: a file system that has only what is on the list, a network that has only loopback, and
+//! processes that see only each other.
+//!
+//! The host makes them, once, before Python starts; its sessions inherit them. What is cheap and what two
+//! sessions must not share, each session then makes anew: `/tmp`, `/dev/shm`, and a loopback where it is used.
+//!
+//! A new process namespace holds for children only, and some machines allow one thing and not another. So
+//! the host is a child, or a grandchild, of the program that was started, tried with less each time it fails;
+//! the program itself stays behind, outside, passes its status on, and clears up after it.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use verify::protocol::SandboxSetup;
+
+/// What this host has, and why not all of it.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    pub(super) files: bool,
+    pub(super) network: bool,
+    pub(super) processes: bool,
+    pub(super) refused: Option<String>,
+    scratch_root: PathBuf,
+    /// Places below `/tmp` that stay in sight when a session gets a `/tmp` of its own.
+    below_tmp: Vec<PathBuf>,
+}
+
+/// What to try, most first.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    files: bool,
+    processes: bool,
+}
+
+const WISHES: [Wish; 3] = [
+    Wish {
+        files: true,
+        processes: true,
+    },
+    // In a container `/proc` is often partly covered, and then no new one may be mounted, without which a
+    // process namespace would contradict what `/proc` says.
+    Wish {
+        files: true,
+        processes: false,
+    },
+    Wish {
+        files: false,
+        processes: false,
+    },
+];
+
+/// Devices of the session's `/dev`.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links of the session's `/dev`.
+const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// As much as `/dev/shm` of a session holds.
+const SHARED_MEMORY: &str = "mode=1777,size=1g";
+
+impl Namespaces {
+    /// Returns in the process that is to be the host.
+    pub(super) fn enter(
+        channel: UnixStream,
+        setup: &SandboxSetup,
+        scratch_root: &Path,
+    ) -> (UnixStream, Namespaces) {
+        let mut refused = None;
+        for wish in WISHES {
+            let attempt = wish.attempt(setup, scratch_root);
+            match attempt {
+                Ok(Attempt::Inside(namespaces)) => {
+                    let namespaces = Namespaces {
+                        refused,
+                        ..namespaces
+                    };
+                    return (channel, namespaces);
+                }
+                Ok(Attempt::Outside(host)) => {
+                    drop(channel);
+                    stay_behind(host, Some(scratch_root))
+                }
+                Err(error) => {
+                    refused.get_or_insert(error.to_string());
+                }
+            }
+        }
+        let nothing = Namespaces {
+            refused,
+            ..Namespaces::default()
+        };
+        (channel, nothing)
+    }
+
+    /// Gives this session what it shares with no other. Returns the places besides its directory where
+    /// it may write.
+    pub(super) fn shut_in(&self, directory: &Path, own_network: bool) -> io::Result<Vec<PathBuf>> {
+        let mut flags = UnshareFlags::empty();
+        flags.set(UnshareFlags::NEWNS, self.files);
+        flags.set(UnshareFlags::NEWNET, self.network && own_network);
+        // SAFETY: the process has one thread; no flag touches memory or descriptors.
+        unsafe { unshare_unsafe(flags) }?;
+        if flags.contains(UnshareFlags::NEWNET) {
+            raise_loopback()?;
+        }
+        if !self.files {
+            return Ok(Vec::new());
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount(
+            "tmpfs",
+            Path::new("/dev/shm"),
+            "tmpfs",
+            flags,
+            SHARED_MEMORY,
+        )?;
+        let mut kept = self.below_tmp.clone();
+        if directory.starts_with("/tmp") {
+            kept.push(directory.to_owned());
+        } else {
+            let programs = self.scratch_root.join("bin");
+            let others = [programs, directory.to_owned()];
+            let around = directory.join("around");
+            cover(&self.scratch_root, &around, others.iter())?;
+        }
+        let private = Path::new("/tmp");
+        let tmp = directory.join("tmp");
+        cover(private, &tmp, kept.iter())?;
+        Ok(vec![private.to_owned()])
+    }
+}
+
+/// Lays a directory over `place` in which, of all that was there, only these paths are left. It is made by
+/// the first process of a session. Later ones find it as examples left it, so no link in its place is followed.
+fn cover<'a>(place: &Path, by: &Path, kept: impl Iterator<Item = &'a PathBuf>) -> io::Result<()> {
+    match fs::create_dir(by) {
+        Ok(()) => fs::set_permissions(by, fs::Permissions::from_mode(0o1777))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(by, flags, Mode::empty())?;
+    let by = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    for path in kept.filter(|path| path.exists()) {
+        let to = by.join(path.strip_prefix(place).unwrap_or(path));
+        make_mount_point(path, &to)?;
+        rustix::mount::mount_bind_recursive(path, &to)?;
+    }
+    Ok(rustix::mount::mount_bind_recursive(&by, place)?)
+}
+
+enum Attempt {
+    /// This process is the host.
+    Inside(Namespaces),
+    /// The host is this child, or a child of it.
+    Outside(Pid),
+}
+
+impl Wish {
+    /// Forks. An error means that this process has changed nothing.
+    fn attempt(self, setup: &SandboxSetup, scratch_root: &Path) -> io::Result<Attempt> {
+        let (mut told, tell) = io::pipe()?;
+        if let Some(child) = fork()? {
+            drop(tell);
+            return match outcome(&mut told)? {
+                None => Ok(Attempt::Outside(child)),
+                Some(reason) => {
+                    let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
+                    Err(io::Error::other(reason))
+                }
+            };
+        }
+        drop(told);
+        match self.grant(setup, scratch_root) {
+            Ok(namespaces) => {
+                succeed(tell);
+                Ok(Attempt::Inside(namespaces))
+            }
+            Err(error) => fail(tell, &error),
+        }
+    }
+
+    /// Makes this process the host, or, in a new process namespace, a child of it, in which this returns.
+    fn grant(self, setup: &SandboxSetup, scratch_root: &Path) -> io::Result<Namespaces> {
+        die_with_parent();
+        let wanted = if self.files {
+            UnshareFlags::NEWNS
+        } else {
+            UnshareFlags::NEWNET
+        };
+        unshare_as_anybody(wanted)?;
+        // SAFETY: as everywhere here, the process has one thread.
+        let network = unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+            .map_err(io::Error::from)
+            .and_then(|()| raise_loopback());
+        if !self.files {
+            network?;
+            return Ok(Namespaces {
+                network: true,
+                ..Namespaces::default()
+            });
+        }
+        // Queues and semaphores of System V, which live outside the file system; few kernels lack this.
+        // SAFETY: see above.
+        let _ = unsafe { unshare_unsafe(UnshareFlags::NEWIPC) };
+        let outside = std::process::id();
+        if self.processes {
+            // SAFETY: see above.
+            unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
+            if let Some(host) = fork()? {
+                stay_behind(host, None);
+            }
+            die_with_parent();
+        }
+        let first_process = self.processes.then_some(outside);
+        let below_tmp = change_root(setup, scratch_root, first_process)
+            .map_err(|error| io::Error::new(error.kind(), format!("mounting: {error}")))?;
+        Ok(Namespaces {
+            files: true,
+            network: network.is_ok(),
+            processes: self.processes,
+            refused: None,
+            scratch_root: scratch_root.to_owned(),
+            below_tmp,
+        })
+    }
+}
+
+/// What the child has to tell: `None` that it is the host, else why it is not.
+fn outcome(told: &mut PipeReader) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    told.read_to_string(&mut text)?;
+    Ok(match text.strip_suffix('\n') {
+        Some("") => None,
+        Some(reason) => Some(reason.to_owned()),
+        None => Some("it ended without a word".to_owned()),
+    })
+}
+
+fn succeed(mut tell: PipeWriter) {
+    let _ = tell.write_all(b"\n");
+}
+
+fn fail(mut tell: PipeWriter, error: &io::Error) -> ! {
+    let _ = writeln!(tell, "{error}");
+    // SAFETY: ends a process in which nothing has been started.
+    unsafe { libc::_exit(1) }
+}
+
+fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the process has one thread, so its child is as good as itself.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
+fn die_with_parent() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+}
+
+/// Waits for the host and ends as it did. `scratch_root` is removed then: the host, for which it is a
+/// mount, can only empty it.
+fn stay_behind(host: Pid, scratch_root: Option<&Path>) -> ! {
+    let status = loop {
+        match rustix::process::waitpid(Some(host), WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other.ok().flatten().map(|(_, status)| status),
+        }
+    };
+    if let Some(directory) = scratch_root {
+        let _ = fs::remove_dir_all(directory);
+    }
+    let code = status.map_or(1, |status| {
+        let signal = status.terminating_signal().map(|signal| 128 + signal);
+        signal.or(status.exit_status()).unwrap_or(1)
+    });
+    // SAFETY: nothing in this process has anything to finish.
+    unsafe { libc::_exit(code) }
+}
+
+/// Unshares, as an ordinary user by way of a user namespace. The identity inside is the one outside.
+fn unshare_as_anybody(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the process has one thread; no flag touches memory or descriptors.
+    match unsafe { unshare_unsafe(flags) } {
+        Err(rustix::io::Errno::PERM) => {}
+        done => return Ok(done?),
+    }
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    // SAFETY: as above.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | flags) }.map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(error.kind(), format!("user namespaces: {error}"))
+    })?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+    Ok(())
+}
+
+fn raise_loopback() -> io::Result<()> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    // SAFETY: an all-zero `ifreq` is valid, the name fits, and the kernel reads and writes within it.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = from.cast_signed();
+        }
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        request.ifr_ifru.ifru_flags |= i16::try_from(libc::IFF_UP).expect("a small flag");
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Builds a root that has only what is on the list, read-only, and the scratch directories; and moves into it.
+/// Returns what of the list lies below `/tmp`.
+fn change_root(
+    setup: &SandboxSetup,
+    scratch_root: &Path,
+    first_process: Option<u32>,
+) -> io::Result<Vec<PathBuf>> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private)?;
+    // A directory of ours to build on. It is covered by what is built, and bound without it.
+    let root = scratch_root.join("root");
+    fs::create_dir(&root)?;
+    let no_devices = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", &root, "tmpfs", no_devices, "mode=755")?;
+    let mut tree = Tree {
+        root: &root,
+        shown: Vec::new(),
+        covered: Vec::new(),
+    };
+    // `/usr` before `/bin`, which most systems have in it.
+    let depth = |path: &&PathBuf| {
+        path.canonicalize()
+            .map_or(0, |real| real.components().count())
+    };
+    let mut readable: Vec<&PathBuf> = setup.readable.iter().collect();
+    readable.sort_by_key(depth);
+    let is_hidden = |path: &PathBuf| setup.hidden.iter().any(|hidden| path.starts_with(hidden));
+    for path in readable.iter().filter(|path| !is_hidden(path)) {
+        tree.show(path)?;
+    }
+    fs::create_dir(root.join("run"))?;
+    let empty = root.join("run/empty");
+    File::create(&empty)?;
+    for path in &setup.hidden {
+        tree.hide(path, &empty)?;
+    }
+    // An environment in a hidden directory is shown in what covers it.
+    for path in readable.iter().filter(|path| is_hidden(path)) {
+        tree.show(path)?;
+    }
+    for directory in ["tmp", "home", "root", "var", "proc", "dev/shm", "dev/pts"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    symlink("/tmp", root.join("var/tmp"))?;
+    for device in DEVICES {
+        let device = Path::new("/dev").join(device);
+        let place = root.join(below_root(&device));
+        make_mount_point(&device, &place)?;
+        rustix::mount::mount_bind(&device, &place)?;
+    }
+    for (link, target) in DEVICE_LINKS {
+        symlink(target, root.join("dev").join(link))?;
+    }
+    let scratch = root.join(below_root(scratch_root));
+    fs::create_dir_all(&scratch)?;
+    rustix::mount::mount_bind(scratch_root, &scratch)?;
+    if let Some(first_process) = first_process {
+        let flags = no_devices | MountFlags::NOEXEC;
+        let proc = root.join("proc");
+        mount("proc", &proc, "proc", flags, "")?;
+        number_processes_from(first_process, &proc)?;
+    } else {
+        rustix::mount::mount_bind_recursive("/proc", root.join("proc"))?;
+    }
+    let terminals = root.join("dev/pts");
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount(
+        "devpts",
+        &terminals,
+        "devpts",
+        flags,
+        "newinstance,ptmxmode=0666,mode=620",
+    )?;
+
+    let fixed = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID;
+    let whole_tree = libc::AT_RECURSIVE.cast_unsigned();
+    set_mount_attributes(&root, fixed, 0, whole_tree)?;
+    for writable in [&terminals, &scratch] {
+        set_mount_attributes(writable, 0, libc::MOUNT_ATTR_RDONLY, 0)?;
+    }
+
+    let below_tmp = tree
+        .shown
+        .iter()
+        .cloned()
+        .chain([scratch_root.join("bin")])
+        .filter(|path| path.starts_with("/tmp"))
+        .collect();
+    std::env::set_current_dir(&root)?;
+    // The old root comes to lie over the new one, and is taken off.
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    std::env::set_current_dir(scratch_root)?;
+    Ok(below_tmp)
+}
+
+/// Process ids go on from here. Each run's would else be the same, and an output with one of them in it
+/// would look as if it could be recorded.
+fn number_processes_from(first: u32, proc: &Path) -> io::Result<()> {
+    const FEW: u32 = 100;
+    if fs::write(proc.join("sys/kernel/ns_last_pid"), first.to_string()).is_ok() {
+        return Ok(());
+    }
+    // The kernel cannot be told: use some up.
+    for _ in 0..first % FEW {
+        match fork()? {
+            // SAFETY: ends a process that has nothing to finish.
+            None => unsafe { libc::_exit(0) },
+            child => rustix::process::waitpid(child, WaitOptions::empty())?,
+        };
+    }
+    Ok(())
+}
+
+/// A root while it is built.
+struct Tree<'a> {
+    root: &'a Path,
+    /// Real paths of what is bound.
+    shown: Vec<PathBuf>,
+    /// Directories and files in these that something lies over.
+    covered: Vec<PathBuf>,
+}
+
+impl Tree<'_> {
+    /// Makes a path lead where it leads outside, by all the links on its way.
+    fn show(&mut self, path: &Path) -> io::Result<()> {
+        const MOST_LINKS: usize = 40;
+        let mut real = PathBuf::from("/");
+        let mut rest: Vec<PathBuf> = components(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            let next = match name.components().next() {
+                Some(Component::RootDir) => PathBuf::from("/"),
+                Some(Component::ParentDir) => real.parent().unwrap_or(&real).to_owned(),
+                _ => real.join(&name),
+            };
+            if self.is_shown(&next) {
+                // From here on everything is as outside, but a link may lead on.
+                match fs::canonicalize(rest.iter().rev().fold(next, |path, part| path.join(part))) {
+                    Ok(real) if !self.is_shown(&real) => return self.show(&real),
+                    _ => return Ok(()),
+                }
+            }
+            match fs::read_link(&next) {
+                Ok(target) if links < MOST_LINKS => {
+                    links += 1;
+                    let link = self.root.join(below_root(&next));
+                    fs::create_dir_all(link.parent().unwrap_or(self.root))?;
+                    if fs::symlink_metadata(&link).is_err() {
+                        symlink(&target, link)?;
+                    }
+                    rest.extend(components(&target));
+                }
+                _ => real = next,
+            }
+        }
+        if real == Path::new("/") || self.is_shown(&real) || !real.exists() {
+            return Ok(());
+        }
+        let place = self.root.join(below_root(&real));
+        make_mount_point(&real, &place)?;
+        rustix::mount::mount_bind_recursive(&real, &place)?;
+        self.shown.push(real);
+        Ok(())
+    }
+
+    fn is_shown(&self, path: &Path) -> bool {
+        let nearest = |places: &[PathBuf]| {
+            let above = places.iter().filter(|place| path.starts_with(place));
+            above.map(|place| place.components().count()).max()
+        };
+        nearest(&self.shown) > nearest(&self.covered)
+    }
+
+    /// Covers what is shown already.
+    fn hide(&mut self, path: &Path, empty: &Path) -> io::Result<()> {
+        // A link hides nothing: where it leads, it finds what is shown.
+        if !self.is_shown(path) || path.is_symlink() {
+            return Ok(());
+        }
+        let place = self.root.join(below_root(path));
+        if path.is_dir() {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("tmpfs", &place, "tmpfs", flags, "mode=755,size=64k")?;
+        } else {
+            rustix::mount::mount_bind(empty, &place)?;
+        }
+        self.covered.push(path.to_owned());
+        Ok(())
+    }
+}
+
+/// The parts of a path, last first.
+fn components(path: &Path) -> Vec<PathBuf> {
+    let mut parts: Vec<PathBuf> = path
+        .components()
+        .map(|part| PathBuf::from(part.as_os_str()))
+        .collect();
+    parts.reverse();
+    parts
+}
+
+fn below_root(path: &Path) -> PathBuf {
+    path.strip_prefix("/").unwrap_or(path).to_owned()
+}
+
+/// Makes what a file or directory can be bound to.
+fn make_mount_point(from: &Path, to: &Path) -> io::Result<()> {
+    if from.is_dir() {
+        return fs::create_dir_all(to);
+    }
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    if !to.exists() {
+        File::create(to)?;
+    }
+    Ok(())
+}
+
+fn mount(
+    source: &str,
+    target: &Path,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> io::Result<()> {
+    let options = CString::new(options)?;
+    Ok(rustix::mount::mount(
+        source,
+        target,
+        kind,
+        flags,
+        options.as_c_str(),
+    )?)
+}
+
+/// `mount_setattr`, which no crate wraps: unlike a remount it needs not know what else a mount is.
+fn set_mount_attributes(path: &Path, set: u64, clear: u64, flags: u32) -> io::Result<()> {
+    let path = CString::new(OsStr::as_bytes(path.as_os_str()))?;
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: both pointers are valid for the call, and the size is that of the structure.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,256 @@
+//! The seccomp layer, and the capabilities: what of the kernel a session may ask for at all.
+//!
+//! Examples use nearly everything that the kernel has for ordinary programs, so the filters name what is
+//! denied: what only administrators need, what leads round the other layers, and what attacks on kernels
+//! have started from. A denied call fails with `EPERM`, as it does for users who lack a right.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Compare,
+    SeccompCondition, SeccompFilter, SeccompRule, sock_filter,
+};
+
+/// Denied whatever the arguments.
+const DENIED: &[libc::c_long] = &[
+    // Mounting, and entering or making other namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    // Files by handle, past every path.
+    libc::SYS_open_by_handle_at,
+    // Keys of the user.
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Programs in the kernel, its memory and its events.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_syslog,
+    libc::SYS_fanotify_init,
+    libc::SYS_lookup_dcookie,
+    // The machine as a whole.
+    libc::SYS_acct,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_settimeofday,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_nfsservctl,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_vhangup,
+    // Other processes' memory and descriptors: see `TRACING`.
+    libc::SYS_kcmp,
+    libc::SYS_process_madvise,
+    libc::SYS_move_pages,
+    libc::SYS_migrate_pages,
+];
+
+#[cfg(target_arch = "x86_64")]
+const DENIED_HERE: &[libc::c_long] = &[
+    libc::SYS_ioperm,
+    libc::SYS_iopl,
+    libc::SYS_kexec_file_load,
+    libc::SYS_modify_ldt,
+    libc::SYS_uselib,
+    libc::SYS_ustat,
+    libc::SYS__sysctl,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const DENIED_HERE: &[libc::c_long] = &[];
+
+/// Denied where no Landlock domain keeps them to the session's own processes.
+const TRACING: &[libc::c_long] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+];
+
+/// Denied as if the kernel did not have them, so that programs take their other way: glibc starts threads
+/// by `clone`, whose flags a filter can read.
+const ABSENT: &[libc::c_long] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
+
+/// Kinds of socket that sessions may have. A network namespace does not hold all others: some lead to the
+/// machine below (`AF_VSOCK`) or into rarely used parts of the kernel.
+const SOCKETS: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+
+/// New namespaces by `clone`.
+const NEW_NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// Compiled once, installed by each session.
+pub(super) struct Filters(Vec<BpfProgram>);
+
+impl Filters {
+    pub(super) fn new(tracing_is_kept_in: bool) -> Result<Filters, seccompiler::Error> {
+        let mut denied: BTreeMap<i64, Vec<SeccompRule>> = DENIED
+            .iter()
+            .chain(DENIED_HERE)
+            .chain(if tracing_is_kept_in { &[] } else { TRACING })
+            .map(|&call| (call, Vec::new()))
+            .collect();
+        let with_flag = |flag: libc::c_int| {
+            let flag = u64::from(flag.cast_unsigned());
+            argument(0, Compare::MaskedEq(flag), flag).and_then(|it| SeccompRule::new(vec![it]))
+        };
+        let namespaces: Result<Vec<SeccompRule>, _> = (0..32)
+            .map(|bit| 1 << bit)
+            .filter(|flag| NEW_NAMESPACES & flag != 0)
+            .map(with_flag)
+            .collect();
+        denied.insert(libc::SYS_clone, namespaces?);
+        let mut other_kinds = Vec::new();
+        for kind in SOCKETS.iter().chain([&libc::AF_NETLINK]) {
+            other_kinds.push(argument(0, Compare::Ne, number(*kind))?);
+        }
+        // Of netlink, what `getaddrinfo` and `if_nameindex` ask the kernel about addresses.
+        let other_netlink = vec![
+            argument(0, Compare::Eq, number(libc::AF_NETLINK))?,
+            argument(2, Compare::Ne, number(libc::NETLINK_ROUTE))?,
+        ];
+        denied.insert(
+            libc::SYS_socket,
+            vec![
+                SeccompRule::new(other_kinds)?,
+                SeccompRule::new(other_netlink)?,
+            ],
+        );
+        // Characters into a terminal, as if somebody had typed them.
+        let typing = argument(1, Compare::Eq, libc::TIOCSTI)?;
+        let console = argument(1, Compare::Eq, number(TIOCLINUX))?;
+        denied.insert(
+            libc::SYS_ioctl,
+            vec![
+                SeccompRule::new(vec![typing])?,
+                SeccompRule::new(vec![console])?,
+            ],
+        );
+        let absent = ABSENT.iter().map(|&call| (call, Vec::new())).collect();
+        Ok(Filters(vec![
+            compile(denied, libc::EPERM)?,
+            compile(absent, libc::ENOSYS)?,
+        ]))
+    }
+
+    /// Installs them for this process and all that it starts, for good.
+    pub(super) fn install(&self) -> Result<(), seccompiler::Error> {
+        self.0
+            .iter()
+            .try_for_each(|program| seccompiler::apply_filter(program))
+    }
+}
+
+/// `ioctl` that drives the kernel's own text console.
+const TIOCLINUX: libc::c_int = 0x541c;
+
+fn number(value: libc::c_int) -> u64 {
+    u64::from(value.cast_unsigned())
+}
+
+fn argument(
+    index: u8,
+    compare: Compare,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(index, Length::Dword, compare, value)
+}
+
+fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    error: libc::c_int,
+) -> Result<BpfProgram, seccompiler::Error> {
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let deny = SeccompAction::Errno(error.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny, architecture)?;
+    let mut program = FOREIGN_NUMBERS.to_vec();
+    program.extend(BpfProgram::try_from(filter)?);
+    Ok(program)
+}
+
+/// Denies the x32 numbers of system calls, by which each could be called past a rule on its own number.
+#[cfg(target_arch = "x86_64")]
+const FOREIGN_NUMBERS: &[sock_filter] = {
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const OFFSET_OF_NUMBER: u32 = 0;
+    const X32: u32 = 0x4000_0000;
+    const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS.cast_unsigned(); // SECCOMP_RET_ERRNO
+    const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+        sock_filter { code, jt, jf, k }
+    }
+    &[
+        instruction(LOAD, 0, 0, OFFSET_OF_NUMBER),
+        instruction(JUMP_IF_AT_LEAST, 0, 1, X32),
+        instruction(RETURN, 0, 0, ENOSYS),
+    ]
+};
+#[cfg(not(target_arch = "x86_64"))]
+const FOREIGN_NUMBERS: &[sock_filter] = &[];
+
+/// What root keeps: changing owners and users, low ports. Ordinary users have none, and keep none of those
+/// that came with a namespace of their own, so that a file without permission is still one.
+fn kept() -> CapabilitySet {
+    if !rustix::process::geteuid().is_root() {
+        return CapabilitySet::empty();
+    }
+    CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::KILL
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETPCAP
+        | CapabilitySet::NET_BIND_SERVICE
+        | CapabilitySet::SYS_CHROOT
+        | CapabilitySet::SYS_NICE
+        | CapabilitySet::SETFCAP
+}
+
+/// Gives back every other capability. `no_new_privs`, which comes after, sees to it that starting a program
+/// brings none of them back.
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    let have = rustix::thread::capabilities(None)?;
+    let kept = kept();
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: have.effective & kept,
+            permitted: have.permitted & kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
+}

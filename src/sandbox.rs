@@ -1,0 +1,277 @@
+//! What sessions may see of the machine: worked out here, from the book and its Python, and enforced by the host.
+//!
+//! The list names what may be read. Nothing is on it because it might be useful: a file that is not needed
+//! to run Python, the book's packages or ordinary programs stays out, and with it whoever's it is.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::config::Config;
+use crate::interpreter::Interpreter;
+use crate::protocol::SandboxSetup;
+
+/// Programs, libraries and what the kernel says of the machine. `/etc` is on it without what only some
+/// users of the machine may read.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc",
+    "/nix/store",
+    "/gnu/store",
+    "/sys/devices/system",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm/transparent_hugepage",
+];
+
+/// What a Python's prefix holds that belongs to Python. A prefix can be a home directory.
+const OF_A_PREFIX: &[&str] = &[
+    "bin",
+    "lib",
+    "lib64",
+    "include",
+    "share",
+    "etc",
+    "ssl",
+    "libexec",
+    "pyvenv.cfg",
+];
+
+/// Variables by which Python takes up code from elsewhere as it starts, before anything is shut in.
+const START_CODE: &[&str] = &[
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONPLATLIBDIR",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONUSERBASE",
+];
+
+/// What sessions of this book may read under this interpreter. `more` comes from the command line and may
+/// be anywhere; what `verify.toml` adds comes with the book, so it has to lie in it.
+pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Result<SandboxSetup> {
+    if let Some(name) = config
+        .environment
+        .keys()
+        .find(|name| START_CODE.contains(&name.as_str()))
+    {
+        bail!(
+            "`environment` in `verify.toml` sets `{name}`, by which the book's code would run before it is shut in; install that code as a package, or pass `--sandbox=off`"
+        );
+    }
+    let mut readable = BTreeSet::new();
+    readable.extend(SYSTEM.iter().map(PathBuf::from));
+    readable.extend(of_python(interpreter));
+    let mut hidden = unreadable_to_others(Path::new("/etc"));
+    let mut sources = elsewhere(&interpreter.purelib);
+    sources.extend(in_book(config)?);
+    for path in &sources {
+        hidden.extend(private_parts(path, config));
+    }
+    readable.extend(sources);
+    for path in more {
+        let Ok(path) = path.canonicalize() else {
+            bail!("`--readable {}` does not exist", path.display());
+        };
+        readable.insert(path);
+    }
+    readable.retain(|path| path.exists());
+    Ok(SandboxSetup {
+        readable: readable.into_iter().collect(),
+        hidden,
+    })
+}
+
+fn of_python(interpreter: &Interpreter) -> Vec<PathBuf> {
+    let base = interpreter
+        .base_executable
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(&interpreter.prefix);
+    let mut paths: Vec<PathBuf> = [base, &interpreter.prefix]
+        .iter()
+        .flat_map(|prefix| OF_A_PREFIX.iter().map(|part| prefix.join(part)))
+        .collect();
+    paths.push(interpreter.executable.clone());
+    paths.push(interpreter.base_executable.clone());
+    paths.push(interpreter.libpython.clone());
+    paths
+}
+
+/// Directories outside of `site-packages` from which its packages are imported: `.pth` files name them,
+/// and so do packages that were installed to be edited in place.
+fn elsewhere(purelib: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(purelib).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let extension = path.extension().unwrap_or_default();
+        if extension == "pth" {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines = text.lines().map(str::trim_end);
+            paths.extend(
+                lines
+                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                    .map(|line| purelib.join(line))
+                    .filter(|path| path.is_dir()),
+            );
+        } else if extension == "dist-info" {
+            let origin = fs::read(path.join("direct_url.json")).unwrap_or_default();
+            paths.extend(editable(&origin));
+        }
+    }
+    paths
+}
+
+/// The directory in a `direct_url.json` (PEP 610) that says its package is edited in place.
+fn editable(origin: &[u8]) -> Option<PathBuf> {
+    let origin: serde_json::Value = serde_json::from_slice(origin).ok()?;
+    let is_editable = origin["dir_info"]["editable"].as_bool()?;
+    let path = origin["url"].as_str()?.strip_prefix("file://")?;
+    is_editable.then(|| PathBuf::from(path.replace("%20", " ")))
+}
+
+/// The directories of pages, and what `readable` names. All of it lies below `verify.toml`, which comes with
+/// a stranger's pull request like the pages; and a directory that holds somebody's home is no book.
+fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
+    if !config.is_project {
+        return Ok(Vec::new());
+    }
+    let root = config.root.canonicalize()?;
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    let mut paths: Vec<PathBuf> = config
+        .pages
+        .iter()
+        .filter_map(|pages| root.join(pages).canonicalize().ok())
+        .filter(|path| path.starts_with(&root))
+        .filter(|path| !home.as_ref().is_some_and(|home| home.starts_with(path)))
+        .collect();
+    for name in &config.readable {
+        let shown = name.display();
+        let Ok(path) = root.join(name).canonicalize() else {
+            bail!("`readable` names `{shown}`, which does not exist");
+        };
+        let below = path.strip_prefix(&root).unwrap_or(Path::new(".."));
+        if below.iter().any(is_hidden) || path == root {
+            bail!(
+                "`readable` names `{shown}`, which is hidden or not below `verify.toml`; only you can allow that, with `--readable`"
+            );
+        }
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// What stays out of a directory of the book: whatever begins with a dot, such as `.git` and `.env`, and
+/// the recordings, so that no example can look up what is expected of it.
+fn private_parts(directory: &Path, config: &Config) -> Vec<PathBuf> {
+    let recordings = config.root.join(&config.expected).canonicalize().ok();
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(is_hidden) || Some(path) == recordings.as_ref())
+        .collect()
+}
+
+/// Files and directories below this one that not everybody may read: keys, password hashes, tokens. As an
+/// ordinary user one cannot read them anyway; as root one can.
+fn unreadable_to_others(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if metadata.is_symlink() {
+            continue;
+        }
+        let needed = if metadata.is_dir() { 0o005 } else { 0o004 };
+        if metadata.permissions().mode() & needed != needed {
+            found.push(entry.path());
+        } else if metadata.is_dir() {
+            found.extend(unreadable_to_others(&entry.path()));
+        }
+    }
+    found
+}
+
+/// Words of examples that serve or call something on the network. A session that has one gets a loopback of
+/// its own, which costs the kernel more than all other protections together; the others share one,
+/// cut off just the same.
+const NETWORK: &[&str] = &[
+    "socket",
+    "server",
+    "listen",
+    "localhost",
+    "127.0.0.1",
+    "0.0.0.0",
+    "::1",
+    "flask",
+    "uvicorn",
+    "redis",
+    "managers",
+];
+
+/// Whether an example looks as if it used the network.
+pub fn uses_network(source: &str) -> bool {
+    NETWORK.iter().any(|word| source.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_some_may_read_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str, mode| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        at("passwd", 0o644);
+        let shadow = at("shadow", 0o640);
+        let key = at("ssh/host_key", 0o600);
+        at("ssh/config", 0o644);
+        let private = at("ssl/private/key", 0o644).parent().unwrap().to_owned();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o710)).unwrap();
+        let mut found = unreadable_to_others(directory.path());
+        found.sort();
+        assert_eq!(found, [shadow, key, private]);
+    }
+
+    #[test]
+    fn packages_that_are_edited_in_place_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("src");
+        fs::create_dir(&source).unwrap();
+        let pth = format!("import something\n{}\n/nowhere\n", source.display());
+        fs::write(directory.path().join("x.pth"), pth).unwrap();
+        let info = directory.path().join("y-1.0.dist-info");
+        fs::create_dir(&info).unwrap();
+        fs::write(
+            info.join("direct_url.json"),
+            r#"{"url": "file:///home/me/y", "dir_info": {"editable": true}}"#,
+        )
+        .unwrap();
+        let mut found = elsewhere(directory.path());
+        found.sort();
+        let mut expected = [PathBuf::from("/home/me/y"), source];
+        expected.sort();
+        assert_eq!(found, expected);
+        assert_eq!(editable(br#"{"url": "file:///x", "dir_info": {}}"#), None);
+    }
+}
