@@ -412,6 +412,7 @@ const INTROSPECTION: &[&str] = &[
 fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     let mut importers: HashMap<&str, usize> = HashMap::new();
     let mut probe: HashSet<&str> = HashSet::new();
+    let mut programs: HashSet<&str> = HashSet::new();
     let mut looks_inside = false;
     for plan in plans {
         let page = &run.book.pages[plan.page];
@@ -423,8 +424,10 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
                 .iter()
                 .any(|word| example.source.contains(word));
             for need in &example.attributes.requires {
-                if let Need::Module(name) = need {
-                    probe.insert(name);
+                match need {
+                    Need::Module(name) => drop(probe.insert(name)),
+                    Need::Program(name) => drop(programs.insert(name)),
+                    Need::Root => {}
                 }
             }
             if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
@@ -436,14 +439,16 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
         }
     }
     // A module that one session alone imports costs the same wherever it is imported.
-    let mut preload: Vec<String> = PRELOADABLE
+    let preload: HashSet<&str> = PRELOADABLE
         .iter()
-        .filter(|name| !looks_inside && importers.get(*name).is_some_and(|&count| count > 1))
-        .map(|name| (*name).to_owned())
+        .copied()
+        .filter(|name| !looks_inside && importers.get(name).is_some_and(|&count| count > 1))
         .collect();
-    preload.sort();
-    let mut probe: Vec<String> = probe.into_iter().map(str::to_owned).collect();
-    probe.sort();
+    let sorted = |names: HashSet<&str>| {
+        let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
     let sandbox = match run.settings.sandbox {
         Sandbox::Off => None,
         Sandbox::On | Sandbox::Strict => Some(sandbox::setup(
@@ -454,8 +459,9 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     };
     Ok(host::Options {
         hash_seed: run.settings.hash_seed,
-        preload,
-        probe,
+        preload: sorted(preload),
+        probe: sorted(probe),
+        programs: sorted(programs),
         environment: run.config.environment.clone().into_iter().collect(),
         sandbox,
     })

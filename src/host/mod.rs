@@ -77,6 +77,8 @@ pub struct Options {
     pub preload: Vec<String>,
     /// Modules whose presence matters.
     pub probe: Vec<String>,
+    /// Programs that examples say they need.
+    pub programs: Vec<String>,
     /// Variables from the project's configuration.
     pub environment: Vec<(String, String)>,
     /// What sessions may see; `None` leaves them as they are.
@@ -94,6 +96,17 @@ pub struct Start<'a> {
     pub program: Program,
     /// Whether it needs a loopback that it shares with no other session.
     pub own_network: bool,
+}
+
+impl Options {
+    /// A book names the programs that it needs, so naming one opens nothing: `--readable` does.
+    fn may_read(&self, program: &Path) -> bool {
+        let Some(sandbox) = &self.sandbox else {
+            return true;
+        };
+        let real = program.canonicalize();
+        real.is_ok_and(|real| sandbox.readable.iter().any(|path| real.starts_with(path)))
+    }
 }
 
 /// A warm interpreter that forks sessions. Dropping it ends them all.
@@ -126,7 +139,7 @@ impl Host {
     pub fn start(interpreter: &Interpreter, directory: TempDir, options: &Options) -> Result<Host> {
         let root = &*directory.path().canonicalize()?;
         let program = host_program()?;
-        let path = search_path(interpreter, root)?;
+        let path = search_path(interpreter, root, options)?;
         let mut environment: Vec<(String, String)> = vec![
             ("PATH".to_owned(), path.clone()),
             ("HOME".to_owned(), root.to_string_lossy().into_owned()),
@@ -292,12 +305,7 @@ impl Host {
 
     /// Finds a program as a session would.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
-        std::env::split_paths(&OsString::from(&self.path))
-            .map(|directory| directory.join(name))
-            .find(|path| {
-                path.metadata()
-                    .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-            })
+        find_in(std::env::split_paths(&OsString::from(&self.path)), name)
     }
 
     /// Whether the host has died, which only its sessions and requests to it notice.
@@ -424,36 +432,66 @@ fn host_program() -> Result<PathBuf> {
 }
 
 /// The session's `PATH`. `python`, `python3` and `pip` come first on it and are those of the chosen
-/// interpreter; where it lacks one of the names, a script in `root` stands in.
-fn search_path(interpreter: &Interpreter, root: &Path) -> Result<String> {
+/// interpreter; where it lacks one of the names, a script in `root` stands in. So does one for a needed
+/// program that only the user's own `PATH` leads to, such as a pyenv below the home directory.
+fn search_path(interpreter: &Interpreter, root: &Path, options: &Options) -> Result<String> {
     let own = interpreter
         .executable
         .parent()
         .unwrap_or(Path::new("/"))
         .to_owned();
-    let stand_ins = root.join("bin");
-    let mut needed = false;
+    let mut path = format!("{}:{SYSTEM_PATH}", own.display());
+    let mut stand_ins: Vec<(&str, PathBuf, &str)> = Vec::new();
     for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {
         // Debian keeps its `python3` among all the system's programs, where `pip` may be another's.
-        if own.join(name).exists() && own != Path::new("/usr/bin") {
-            continue;
+        if !own.join(name).exists() || own == Path::new("/usr/bin") {
+            stand_ins.push((name, interpreter.executable.clone(), arguments));
         }
-        needed = true;
-        fs::create_dir_all(&stand_ins)?;
-        let script = stand_ins.join(name);
-        let target = interpreter.executable.to_string_lossy();
+    }
+    for name in &options.programs {
+        if find_in(std::env::split_paths(&OsString::from(&path)), name).is_none()
+            && let Some(program) = find_in(user_path(), name)
+            && options.may_read(&program)
+        {
+            stand_ins.push((name, program, ""));
+        }
+    }
+    if stand_ins.is_empty() {
+        return Ok(path);
+    }
+    let directory = root.join("bin");
+    fs::create_dir_all(&directory)?;
+    for (name, target, arguments) in stand_ins {
+        let script = directory.join(name);
+        let target = target.to_string_lossy();
         fs::write(
             &script,
             format!("#!/bin/sh\nexec '{target}'{arguments} \"$@\"\n"),
         )?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     }
-    let own = own.to_string_lossy();
-    Ok(if needed {
-        format!("{}:{own}:{SYSTEM_PATH}", stand_ins.display())
-    } else {
-        format!("{own}:{SYSTEM_PATH}")
-    })
+    path.insert_str(0, &format!("{}:", directory.display()));
+    Ok(path)
+}
+
+/// The directories of this process's own `PATH`. A version manager's shims are left out: the name of a
+/// program stands there whether or not the version that is chosen has it.
+fn user_path() -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    directories
+        .into_iter()
+        .filter(|directory| directory.is_absolute() && !directory.ends_with("shims"))
+}
+
+fn find_in(mut directories: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
+    directories
+        .find_map(|directory| Some(directory.join(name)).filter(|program| is_executable(program)))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 impl ProcessLimits {

@@ -1,8 +1,10 @@
 //! What is said of an example, and why: each verdict, and each way to fail with its message.
 
+use std::process::Command;
+
 use snapbox::str;
 
-use crate::project::{PYTHON, Project};
+use crate::project::{PYTHON, Project, search_path};
 
 /// A page with one example, and its words and lines.
 fn page(attributes: &str, code: &str) -> String {
@@ -1029,4 +1031,29 @@ Python [VERSION] ([PYTHON], by `PATH`): 3 examples on 1 page
 3 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
 
 "#]]);
+}
+
+#[test]
+fn a_program_that_only_the_users_own_path_has() {
+    let page = "```console requires=program:till\n$ till --total\n649\n```\n\n```python requires=program:shim\nprint()\n```\n";
+    let project = Project::new().with("verify.toml", "").with("page.md", page);
+    project.write_program("tools/till", "#!/bin/sh\necho 649\n");
+    project.write_program("shims/shim", "#!/bin/sh\nexit 1\n");
+    let own = |command: &mut Command| {
+        let path = std::env::join_paths(
+            ["tools", "shims"]
+                .map(|name| project.path(name))
+                .into_iter()
+                .chain(std::env::split_paths(&search_path())),
+        );
+        command.env("PATH", path.unwrap());
+    };
+    let ran = project.verify_with("-v --readable tools", own);
+    let lines = [
+        "  verified     page.md:1 page/1\n",
+        "  skipped      page.md:6 page/2: needs the program `shim`\n",
+    ];
+    for line in lines {
+        assert!(ran.stdout.contains(line), "{}", ran.stdout);
+    }
 }
