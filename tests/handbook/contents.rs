@@ -69,19 +69,16 @@ impl Tally {
     }
 
     fn row(&self, name: &str) -> String {
-        let Tally {
-            pages,
-            words,
-            examples,
-            exact,
-            by_rule,
-            not_run,
-            needy,
-        } = self;
-        format!(
-            "| {name} | {pages} | {} | {examples} | {exact} | {by_rule} | {not_run} | {needy} |\n",
-            thousands(*words)
-        )
+        let cells = [
+            self.pages,
+            self.words,
+            self.examples,
+            self.exact,
+            self.by_rule,
+            self.not_run,
+            self.needy,
+        ];
+        format!("| {name} | {} |\n", cells.map(thousands).join(" | "))
     }
 }
 
@@ -112,7 +109,7 @@ fn figures(handbook: &Handbook) -> String {
         text.push_str(&tally.row(&name));
     }
     text.push_str(&whole.row("all"));
-    text.push_str("\nHow many of them are verified on which CPython, with nothing but Python, with the packages that `handbook/requirements.txt` pins, and with the programs that some ask for:\n\n| CPython | Python alone | and packages | and programs | For other versions |\n|---|--:|--:|--:|--:|\n");
+    text.push_str("\nHow many of them are verified on which CPython, with nothing but Python, with the packages that `handbook/requirements.txt` pins, and with the programs that some ask for:\n\n| CPython | Python alone | and packages | and programs | Not on this version |\n|---|--:|--:|--:|--:|\n");
     for version in &handbook.versions {
         text.push_str(&version_row(handbook, version));
     }
@@ -168,6 +165,7 @@ fn words_of_prose(text: &str) -> usize {
     prose.split_whitespace().count()
 }
 
+/// `1815` as `1,815`.
 fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
