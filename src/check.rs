@@ -118,13 +118,25 @@ pub fn run<'a>(
         settings,
         ..
     } = *run;
-    let hosts = Hosts::start(interpreter, host_options(run, plans)?)?;
+    let options = host_options(run, plans)?;
+    // Without a module in store, for the sessions that could tell.
+    let bare = if !options.preload.is_empty() && plans.iter().any(|plan| looks_inside(book, plan)) {
+        let options = host::Options {
+            preload: Vec::new(),
+            ..options.clone()
+        };
+        Some(Hosts::start(interpreter, options)?)
+    } else {
+        None
+    };
+    let hosts = Hosts::start(interpreter, options)?;
     if settings.sandbox == Sandbox::Strict {
         nothing_is_missing(hosts.ready.protections.as_ref())?;
     }
     let runner = Runner {
         run: *run,
         hosts: &hosts,
+        bare: bare.as_ref().unwrap_or(&hosts),
         version: version(interpreter),
     };
     on_event(&Event::Started(&Started {
@@ -154,7 +166,10 @@ pub fn run<'a>(
             on_event(&Event::Progress { done, failed })?;
             pages.take(job, finished, on_event)
         },
-        || hosts.close(),
+        || {
+            hosts.close();
+            bare.iter().for_each(Hosts::close);
+        },
     )?;
     pages.finish(on_event)
 }
@@ -413,16 +428,13 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     let mut importers: HashMap<&str, usize> = HashMap::new();
     let mut probe: HashSet<&str> = HashSet::new();
     let mut programs: HashSet<&str> = HashSet::new();
-    let mut looks_inside = false;
     for plan in plans {
         let page = &run.book.pages[plan.page];
+        let shares_modules = !looks_inside(run.book, plan);
         let mut imported: HashSet<&str> = HashSet::new();
         for &position in &plan.examples {
             let example = &page.examples[position];
             imported.extend(imports(&example.source));
-            looks_inside |= INTROSPECTION
-                .iter()
-                .any(|word| example.source.contains(word));
             for need in &example.attributes.requires {
                 match need {
                     Need::Module(name) => drop(probe.insert(name)),
@@ -434,7 +446,7 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
                 imported.insert("traceback");
             }
         }
-        for name in imported {
+        for name in imported.into_iter().filter(|_| shares_modules) {
             *importers.entry(name).or_default() += 1;
         }
     }
@@ -442,7 +454,7 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     let preload: HashSet<&str> = PRELOADABLE
         .iter()
         .copied()
-        .filter(|name| !looks_inside && importers.get(name).is_some_and(|&count| count > 1))
+        .filter(|name| importers.get(name).is_some_and(|&count| count > 1))
         .collect();
     let sorted = |names: HashSet<&str>| {
         let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -467,6 +479,14 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     })
 }
 
+fn looks_inside(book: &Book, plan: &SessionPlan) -> bool {
+    let examples = &book.pages[plan.page].examples;
+    plan.examples.iter().any(|&position| {
+        let source = &examples[position].source;
+        INTROSPECTION.iter().any(|word| source.contains(word))
+    })
+}
+
 /// Names behind `import` and `from` at the start of lines: a guess that costs nothing when it is wrong.
 fn imports(source: &str) -> impl Iterator<Item = &str> {
     source.lines().flat_map(|line| {
@@ -485,6 +505,8 @@ fn imports(source: &str) -> impl Iterator<Item = &str> {
 struct Runner<'h, 'a> {
     run: Run<'a>,
     hosts: &'h Hosts<'a>,
+    /// For sessions that look inside the interpreter.
+    bare: &'h Hosts<'a>,
     version: Version,
 }
 
@@ -507,13 +529,18 @@ impl<'a> Runner<'_, 'a> {
     /// Runs one session from its first example to its last; again, and on a host of its own, if the one that
     /// it shared has died meanwhile.
     fn session(&self, number: usize, plan: &SessionPlan) -> Result<SessionResults<'a>> {
-        let shared = self.hosts.shared()?;
+        let hosts = if looks_inside(self.run.book, plan) {
+            self.bare
+        } else {
+            self.hosts
+        };
+        let shared = hosts.shared()?;
         let results = self.session_on(&shared, number, plan);
-        if !self.hosts.lost(&shared) {
+        if !hosts.lost(&shared) {
             return results;
         }
         drop(shared);
-        self.session_on(&*self.hosts.own()?, number, plan)
+        self.session_on(&*hosts.own()?, number, plan)
     }
 
     fn session_on(

@@ -78,8 +78,8 @@ pub(crate) const PEERS: &[Peer] = &[
         dialect: Dialect::Transcripts,
         file: None,
         arguments: &[
-            "-m",
-            "byexample",
+            "-c",
+            "from byexample.byexample import main; raise SystemExit(main())",
             "-l",
             "python",
             "-j2",
@@ -186,7 +186,10 @@ impl Installed {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = crate::clean(&self.python);
-        command.current_dir(&self.directory);
+        // byexample starts the `python` that it finds.
+        let own = self.python.parent().unwrap_or(Path::new("/"));
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", own.display());
+        command.current_dir(&self.directory).env("PATH", path);
         for &argument in self.peer.arguments {
             if argument == "PAGES" {
                 command.args(&self.pages);
