@@ -11,6 +11,7 @@
 //! | `verdicts` | what is said of an example, and why |
 //! | `inline` | expectations that stand in the page itself |
 //! | `consoles` | commands of a shell |
+//! | `sandbox` | what keeps examples in, and what must work in it |
 //! | `recording` | what `record` writes and keeps |
 //! | `proving` | what `record` refuses, and what passes by luck |
 //! | `output_in_pages` | blocks of output that `record` keeps in the pages |
@@ -38,5 +39,6 @@ mod inline;
 mod project;
 mod proving;
 mod recording;
+mod sandbox;
 mod selecting;
 mod verdicts;

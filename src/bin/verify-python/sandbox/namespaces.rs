@@ -114,8 +114,10 @@ impl Namespaces {
         let mut flags = UnshareFlags::empty();
         flags.set(UnshareFlags::NEWNS, self.files);
         flags.set(UnshareFlags::NEWNET, self.network && own_network);
-        // SAFETY: the process has one thread; no flag touches memory or descriptors.
-        unsafe { unshare_unsafe(flags) }?;
+        if !flags.is_empty() {
+            // SAFETY: the process has one thread; no flag touches memory or descriptors.
+            unsafe { unshare_unsafe(flags) }?;
+        }
         if flags.contains(UnshareFlags::NEWNET) {
             raise_loopback()?;
         }
