@@ -90,13 +90,16 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
 }
 
 fn of_python(interpreter: &Interpreter) -> Vec<PathBuf> {
-    let base = interpreter
-        .base_executable
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(&interpreter.prefix);
-    let mut paths: Vec<PathBuf> = [base, &interpreter.prefix]
-        .iter()
+    // What Python says of its base is a guess up to 3.10, so the files themselves are asked as well.
+    let real = interpreter.executable.canonicalize();
+    let programs = [Some(&interpreter.base_executable), real.as_ref().ok()];
+    let prefixes = programs
+        .into_iter()
+        .chain([Some(&interpreter.libpython)])
+        .flatten()
+        .filter_map(|file| file.parent()?.parent())
+        .chain([interpreter.prefix.as_path()]);
+    let mut paths: Vec<PathBuf> = prefixes
         .flat_map(|prefix| OF_A_PREFIX.iter().map(|part| prefix.join(part)))
         .collect();
     paths.push(interpreter.executable.clone());
