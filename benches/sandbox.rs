@@ -68,7 +68,7 @@ fn cost(book: &Path, sandbox: &str) -> Cost {
     // The kernel clears up later, but soon.
     std::thread::sleep(Duration::from_secs(1));
     Cost {
-        processes: children() - own,
+        processes: children().saturating_sub(own),
         kernel: kernel_threads().saturating_sub(kernel),
     }
 }
