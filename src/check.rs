@@ -5,8 +5,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use pep440_rs::Version;
@@ -14,10 +17,11 @@ use pep440_rs::Version;
 use crate::attributes::Need;
 use crate::book::{Book, Page, Selection};
 use crate::compare;
+use crate::conditions::{self, Conditions, Factor};
 use crate::config::{Config, Output, Sandbox};
 use crate::console;
 use crate::doctest::Flags;
-use crate::example::{Example, Kind};
+use crate::example::{self, Example, Kind};
 use crate::host::{self, Host, Hosts, Running, Start};
 use crate::interpreter::Interpreter;
 use crate::normalize::Context;
@@ -39,7 +43,9 @@ pub struct Settings {
     pub fail_fast: bool,
     pub strict: bool,
     pub timeout: Option<Duration>,
-    pub hash_seed: u32,
+    pub conditions: Conditions,
+    /// Run selected examples although they are skipped or meant for other versions.
+    pub probe: bool,
     pub sandbox: Sandbox,
     /// What examples may read by the word of whoever started the run.
     pub readable: Vec<PathBuf>,
@@ -56,6 +62,8 @@ pub struct Results<'a> {
     /// Session directories by page and position, as normalising rules need them.
     pub contexts: HashMap<(usize, usize), Context>,
     pub stopped_early: bool,
+    /// When it began and ended.
+    pub span: Range<SystemTime>,
 }
 
 /// Sessions to run: positions of pages and of examples on them.
@@ -95,6 +103,59 @@ pub fn plan(book: &Book, config: &Config, selection: &Selection) -> Vec<SessionP
     plans
 }
 
+/// A session for each selected example that is skipped, or is for other versions than this one: what
+/// stands before it, and itself at the end, where it can disturb no other.
+pub fn probes(book: &Book, plans: &[SessionPlan], version: &Version) -> Vec<SessionPlan> {
+    let mut probes = Vec::new();
+    for plan in plans {
+        for (index, &position) in plan.examples.iter().enumerate() {
+            let attributes = &book.pages[plan.page].examples[position].attributes;
+            let is_bound = attributes
+                .python
+                .as_ref()
+                .is_some_and(|python| !python.contains(&version.only_release()));
+            let is_skipped = attributes
+                .skip
+                .as_ref()
+                .is_some_and(|reason| reason != example::UNPROMPTED);
+            if plan.selected.contains(&position)
+                && attributes.norun.is_none()
+                && (is_skipped || is_bound)
+            {
+                probes.push(SessionPlan {
+                    page: plan.page,
+                    examples: plan.examples[..=index].to_vec(),
+                    selected: HashSet::from([position]),
+                });
+            }
+        }
+    }
+    probes
+}
+
+/// What a probe's verdict says of the example's own words: nothing is needed that keeps it from passing.
+pub fn probed(example: &Example, verdict: &Verdict) -> Verdict {
+    let (what, reason) = match (&example.attributes.skip, &example.attributes.python) {
+        (Some(reason), _) => ("skip", format!("it is skipped: {reason}")),
+        (None, Some(python)) => ("python", format!("it is for Python {python}")),
+        (None, None) => return verdict.clone(),
+    };
+    // What is skipped has no recording. What is recorded for some versions should do the same on others.
+    let passes = match verdict {
+        Verdict::Verified | Verdict::Ran => true,
+        Verdict::Unrecorded => what == "skip",
+        _ => false,
+    };
+    match verdict {
+        Verdict::Skipped { .. } | Verdict::Illustrative { .. } => verdict.clone(),
+        _ if passes => Verdict::Failed(Failure::NotNeeded { what, reason }),
+        _ => Verdict::Skipped {
+            reason,
+            unmet: false,
+        },
+    }
+}
+
 /// What a run works with.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
@@ -118,6 +179,8 @@ pub fn run<'a>(
         settings,
         ..
     } = *run;
+    let began = SystemTime::now();
+    let conditions = &settings.conditions;
     let options = host_options(run, plans)?;
     // Without a module in store, for the sessions that could tell.
     let bare = if !options.preload.is_empty() && plans.iter().any(|plan| looks_inside(book, plan)) {
@@ -149,6 +212,7 @@ pub fn run<'a>(
         examples: plans.iter().map(|plan| judged(book, plan)).sum(),
         protections: hosts.ready.protections.as_ref(),
     }))?;
+    let _load = conditions.varies(Factor::Load).then(Load::begin);
     let mut pages = Pages::new(run, plans);
     let weights: Vec<Duration> = plans
         .iter()
@@ -171,7 +235,30 @@ pub fn run<'a>(
             bare.iter().for_each(Hosts::close);
         },
     )?;
-    pages.finish(on_event)
+    pages.finish(began, on_event)
+}
+
+/// Keeps one processor busy until it is dropped: the one that [`Factor::Processors`] leaves.
+struct Load(Arc<AtomicBool>);
+
+impl Load {
+    fn begin() -> Load {
+        let over = Arc::new(AtomicBool::new(false));
+        let flag = over.clone();
+        std::thread::spawn(move || {
+            conditions::keep_to_processor(conditions::own_processor());
+            while !flag.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        Load(over)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What `--sandbox=strict` asks for.
@@ -215,6 +302,7 @@ impl<'a> Pages<'a> {
                 pages: Vec::new(),
                 contexts: HashMap::new(),
                 stopped_early: false,
+                span: SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH,
             },
             missing: plans.len(),
         }
@@ -272,6 +360,7 @@ impl<'a> Pages<'a> {
     /// What a run that was stopped early has of its last pages is shown as well.
     fn finish(
         mut self,
+        began: SystemTime,
         on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
     ) -> Result<Results<'a>> {
         for (page, (_, results)) in std::mem::take(&mut self.waiting) {
@@ -280,6 +369,7 @@ impl<'a> Pages<'a> {
             }
         }
         self.results.stopped_early = self.missing > 0;
+        self.results.span = began..SystemTime::now();
         Ok(self.results)
     }
 }
@@ -470,7 +560,7 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
         )?),
     };
     Ok(host::Options {
-        hash_seed: run.settings.hash_seed,
+        conditions: run.settings.conditions.clone(),
         preload: sorted(preload),
         probe: sorted(probe),
         programs: sorted(programs),
@@ -574,16 +664,17 @@ impl<'a> Runner<'_, 'a> {
             context: Context::default(),
         };
         session.context.scratch = session.scratch.to_string_lossy().into_owned();
+        let is_probe = |at: usize| self.run.settings.probe && plan.selected.contains(&at);
         let last = plan
             .examples
             .iter()
             .copied()
-            .rfind(|&at| self.runs_in_python(&page.examples[at]));
+            .rfind(|&at| self.runs_in_python(&page.examples[at], is_probe(at)));
         let mut results = Vec::new();
         let mut blocked_by: Option<&str> = None;
         for &position in &plan.examples {
             let example = &page.examples[position];
-            let (verdict, outcome) = match (self.skip(example), blocked_by) {
+            let (verdict, outcome) = match (self.skip(example, is_probe(position)), blocked_by) {
                 (Some(verdict), _) => (verdict, None),
                 (None, Some(by)) => (Verdict::Blocked { by: by.to_owned() }, None),
                 (None, None) => session.example(example, Some(position) == last)?,
@@ -623,14 +714,14 @@ impl<'a> Runner<'_, 'a> {
         Ok(SessionResults { results, context })
     }
 
-    fn runs_in_python(&self, example: &Example) -> bool {
+    fn runs_in_python(&self, example: &Example, is_probe: bool) -> bool {
         matches!(example.kind, Kind::Module(_) | Kind::Transcript(_))
-            && self.reason_to_skip(example).is_none()
+            && self.reason_to_skip(example, is_probe).is_none()
     }
 
     /// The verdict of an example that is not run here.
-    fn skip(&self, example: &Example) -> Option<Verdict> {
-        let (reason, unmet) = self.reason_to_skip(example)?;
+    fn skip(&self, example: &Example, is_probe: bool) -> Option<Verdict> {
+        let (reason, unmet) = self.reason_to_skip(example, is_probe)?;
         Some(if unmet && self.run.settings.strict {
             Verdict::Failed(Failure::Unmet { reason })
         } else {
@@ -639,12 +730,13 @@ impl<'a> Runner<'_, 'a> {
     }
 
     /// Why an example is not run here, and whether that is something missing.
-    fn reason_to_skip(&self, example: &Example) -> Option<(String, bool)> {
+    /// Of a probe only the latter counts.
+    fn reason_to_skip(&self, example: &Example, is_probe: bool) -> Option<(String, bool)> {
         let attributes = &example.attributes;
-        if let Some(reason) = &attributes.skip {
+        if let Some(reason) = attributes.skip.as_ref().filter(|_| !is_probe) {
             return Some((reason.clone(), false));
         }
-        if let Some(python) = &attributes.python
+        if let Some(python) = attributes.python.as_ref().filter(|_| !is_probe)
             && !python.contains(&self.version.only_release())
         {
             return Some((format!("needs Python {python}"), false));

@@ -13,6 +13,7 @@ Examples:
   verify                              check the whole book
   verify --chapter 7                  one chapter; also --section 7.3, --example ID, -k EXPR
   verify record --failed              record what has changed, after proving it stable
+  verify --shake 50                   what passes by luck
   verify --python 3.13 --python 3.11  the same pages under several interpreters
   verify docs/ README.md              any Markdown, no configuration needed
 
@@ -50,7 +51,23 @@ pub struct Check {
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
+    pub doubt: Doubt,
+    #[command(flatten)]
     pub report: Report,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Doubt")]
+pub struct Doubt {
+    /// Run what is selected N times more under other conditions, and fail what passes only by luck
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub shake: Option<u32>,
+    /// With `--shake`, vary the time zone, the terminal's width and the locale as well
+    #[arg(long, requires = "shake")]
+    pub portable: bool,
+    /// Run only what is skipped or meant for other versions, and fail what passes all the same
+    #[arg(long, conflicts_with = "shake")]
+    pub probe_skips: bool,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +78,9 @@ pub struct Record {
     pub run: Run,
     #[command(flatten)]
     pub report: Report,
+    /// Refuse as well what depends on the time zone, the terminal's width or the locale
+    #[arg(long)]
+    pub portable: bool,
     /// Record although `CI` is set
     #[arg(long)]
     pub in_ci: bool,

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,12 +14,15 @@ use crate::book::{Book, Keyword, Page, Problem, Selection};
 use crate::check::{self, Recordings, Results, SessionPlan, Settings};
 use crate::cli;
 use crate::compare;
+use crate::conditions::{Conditions, Factor};
 use crate::config::{self, Config};
+use crate::diagnose::Reason;
 use crate::environment::{self, Progress};
 use crate::example::{Example, Kind};
 use crate::interpreter::{self, Interpreter, Request};
 use crate::outcome::Ending;
-use crate::record::{self, Draft, PassedOver, Proof, Reason};
+use crate::proof::{self, Proof};
+use crate::record::{self, Draft, PassedOver};
 use crate::recording::{self, Recording};
 use crate::report::github::{Github, Inert};
 use crate::report::human::{Human, Verbosity, count};
@@ -27,6 +31,7 @@ use crate::report::junit::Junit;
 use crate::report::{Event, Finished, Reporter, Summary};
 use crate::schedule;
 use crate::state::LastRun;
+use crate::verdict::{Failure, Verdict};
 
 /// How a command ended, where nothing kept it from doing its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,20 @@ pub fn check(arguments: &cli::Check) -> Result<Status> {
     let mut orphaned = false;
     for request in &pythons {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
-        let finished = project.check_on(&interpreter, &plans, &settings, &mut sinks)?;
+        let finished = if arguments.doubt.probe_skips {
+            project.probe_on(&interpreter, &plans, &settings, &mut sinks)?
+        } else if let Some(runs) = arguments.doubt.shake {
+            let portable = arguments.doubt.portable;
+            project.shake_on(
+                &interpreter,
+                &plans,
+                &settings,
+                (runs, portable),
+                &mut sinks,
+            )?
+        } else {
+            project.check_on(&interpreter, &plans, &settings, &mut sinks)?
+        };
         total.add(&finished.summary);
         orphaned |= finished.orphaned;
         if settings.fail_fast && total.failures() > 0 {
@@ -111,8 +129,13 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     let mut failed = 0;
     for request in &requests {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
-        failed +=
-            project.record_on(&interpreter, &plans, &arguments.run, &mut draft, &mut sinks)?;
+        failed += project.record_on(
+            &interpreter,
+            &plans,
+            (&arguments.run, arguments.portable),
+            &mut draft,
+            &mut sinks,
+        )?;
     }
     sinks.finish()?;
     if schedule::interrupted() {
@@ -494,10 +517,102 @@ impl Project {
         let results = self.run(interpreter, plans, settings, &last_run, &mut |event| {
             sinks.event(event)
         })?;
-        let mut summary = Summary::default();
-        for result in results.pages.iter().flat_map(|page| &page.examples) {
-            summary.count(&result.verdict);
+        self.conclude(&results, interpreter, &last_run, start, sinks)
+    }
+
+    /// Checks, then runs everything that passed again and again under other conditions.
+    fn shake_on(
+        &self,
+        interpreter: &Interpreter,
+        plans: &[SessionPlan],
+        settings: &Settings,
+        (runs, portable): (u32, bool),
+        sinks: &mut Sinks,
+    ) -> Result<Checked> {
+        let start = Instant::now();
+        let last_run = LastRun::read(&self.config.cache_directory());
+        sinks.start_bar(plans.len());
+        let mut results = self.run(interpreter, plans, settings, &last_run, &mut |event| {
+            sinks.before_pages(event)
+        })?;
+        let first = Proof::of(&self.book, &results);
+        let mut again = |plans: &[SessionPlan], conditions: &Conditions| {
+            self.again(
+                interpreter,
+                plans,
+                conditions,
+                settings,
+                &last_run,
+                &first.span,
+            )
+        };
+        let unlucky = proof::shake(runs, portable, &self.book, plans, &first, &mut again)?;
+        for ((page, position), (run, reason)) in unlucky {
+            let example = &self.book.pages[page].examples[position];
+            let result = results
+                .pages
+                .iter_mut()
+                .flat_map(|page| &mut page.examples)
+                .find(|result| std::ptr::eq(result.example, example));
+            if let Some(result) = result {
+                result.verdict = Verdict::Failed(Failure::ByLuck { run, runs, reason });
+            }
         }
+        for page in &results.pages {
+            sinks.event(&Event::Page(page))?;
+        }
+        self.conclude(&results, interpreter, &last_run, start, sinks)
+    }
+
+    /// Runs what is skipped here, each example at the end of a session of its own.
+    fn probe_on(
+        &self,
+        interpreter: &Interpreter,
+        plans: &[SessionPlan],
+        settings: &Settings,
+        sinks: &mut Sinks,
+    ) -> Result<Checked> {
+        let start = Instant::now();
+        let last_run = LastRun::default();
+        let plans = check::probes(&self.book, plans, &check::version(interpreter));
+        let settings = Settings {
+            probe: true,
+            ..settings.clone()
+        };
+        sinks.start_bar(plans.len());
+        let mut results = self.run(interpreter, &plans, &settings, &last_run, &mut |event| {
+            sinks.before_pages(event)
+        })?;
+        for result in results.pages.iter_mut().flat_map(|page| &mut page.examples) {
+            result.verdict = check::probed(result.example, &result.verdict);
+        }
+        for page in &results.pages {
+            sinks.event(&Event::Page(page))?;
+        }
+        let summary = summary(&results);
+        sinks.event(&Event::Finished(&Finished {
+            interpreter,
+            summary,
+            orphans: &[],
+            stopped_early: results.stopped_early,
+            duration: start.elapsed(),
+        }))?;
+        Ok(Checked {
+            summary,
+            orphaned: false,
+        })
+    }
+
+    /// The end of a check: orphans, the summary, and what the next run may know.
+    fn conclude(
+        &self,
+        results: &Results<'_>,
+        interpreter: &Interpreter,
+        last_run: &LastRun,
+        start: Instant,
+        sinks: &mut Sinks,
+    ) -> Result<Checked> {
+        let summary = summary(results);
         let orphans = if self.is_whole() {
             self.orphans()
         } else {
@@ -512,7 +627,7 @@ impl Project {
         }))?;
         let mut next = last_run.clone();
         next.update(&results.pages);
-        next.write(&cache);
+        next.write(&self.config.cache_directory());
         Ok(Checked {
             summary,
             orphaned: !orphans.is_empty(),
@@ -524,7 +639,7 @@ impl Project {
         &self,
         interpreter: &Interpreter,
         plans: &[SessionPlan],
-        run: &cli::Run,
+        (run, portable): (&cli::Run, bool),
         draft: &mut Draft,
         sinks: &mut Sinks,
     ) -> Result<usize> {
@@ -534,10 +649,7 @@ impl Project {
         let mut hopeless = 0;
         let results = {
             // What recording will settle is not news; what it can't settle is.
-            let mut on_event = |event: &Event<'_>| match event {
-                Event::Started(_) | Event::Progress { .. } => sinks.event(event),
-                _ => Ok(()),
-            };
+            let mut on_event = |event: &Event<'_>| sinks.before_pages(event);
             self.run(interpreter, plans, &settings, &last_run, &mut on_event)?
         };
         for page in &results.pages {
@@ -551,19 +663,9 @@ impl Project {
             hopeless += failed.len();
             sinks.failures(page, &failed)?;
         }
-        let mut prove = |plans: &[SessionPlan]| -> Result<Vec<Proof>> {
-            (1..self.config.proof_runs)
-                .map(|seed| {
-                    // A run's own seed would prove nothing that chance has not proved before.
-                    let settings = Settings {
-                        hash_seed: seed * 7919,
-                        ..settings.clone()
-                    };
-                    let results =
-                        self.run(interpreter, plans, &settings, &last_run, &mut |_| Ok(()))?;
-                    Ok(Proof::of(&self.book, results))
-                })
-                .collect()
+        let first = results.span.clone();
+        let mut again = |plans: &[SessionPlan], conditions: &Conditions| {
+            self.again(interpreter, plans, conditions, &settings, &last_run, &first)
         };
         let is_base = self.is_base(interpreter);
         let recorder = record::Recorder {
@@ -571,9 +673,43 @@ impl Project {
             config: &self.config,
             interpreter,
             is_base,
+            portable,
         };
-        draft.take(&recorder, plans, &results, &mut prove)?;
+        draft.take(&recorder, plans, &results, &mut again)?;
         Ok(hopeless)
+    }
+
+    /// Runs sessions once more, under other conditions than in the run that took place at `first`.
+    fn again(
+        &self,
+        interpreter: &Interpreter,
+        plans: &[SessionPlan],
+        conditions: &Conditions,
+        settings: &Settings,
+        last_run: &LastRun,
+        first: &Range<SystemTime>,
+    ) -> Result<Proof> {
+        if conditions.varies(Factor::Clock) && self.speaks_of_time(plans) {
+            wait_for_another_second(first.end);
+        }
+        let settings = Settings {
+            conditions: conditions.clone(),
+            fail_fast: false,
+            ..settings.clone()
+        };
+        let results = self.run(interpreter, plans, &settings, last_run, &mut |_| Ok(()))?;
+        Ok(Proof::of(&self.book, &results))
+    }
+
+    /// Whether a clock that is read in whole seconds could be in these sessions' outputs.
+    fn speaks_of_time(&self, plans: &[SessionPlan]) -> bool {
+        plans.iter().any(|plan| {
+            let examples = &self.book.pages[plan.page].examples;
+            plan.examples.iter().any(|&at| {
+                let source = &examples[at].source;
+                source.contains("time") || source.contains("date")
+            })
+        })
     }
 
     /// Whether recordings made with this interpreter are the base: the first configured version, or any.
@@ -700,6 +836,14 @@ impl Sinks {
         })
     }
 
+    /// Passes on how a run goes, and keeps back what it found: that is not the last word.
+    fn before_pages(&mut self, event: &Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Started(_) | Event::Progress { .. } => self.event(event),
+            _ => Ok(()),
+        }
+    }
+
     fn start_bar(&mut self, sessions: usize) {
         if !self.wants_bar {
             return;
@@ -785,6 +929,26 @@ fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
         .collect()
 }
 
+fn summary(results: &Results<'_>) -> Summary {
+    let mut summary = Summary::default();
+    for result in results.pages.iter().flat_map(|page| &page.examples) {
+        summary.count(&result.verdict);
+    }
+    summary
+}
+
+fn wait_for_another_second(first: SystemTime) {
+    let second = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    };
+    let now = SystemTime::now();
+    if second(now) == second(first) {
+        let next = SystemTime::UNIX_EPOCH + Duration::from_secs(second(first) + 1);
+        std::thread::sleep(next.duration_since(now).unwrap_or_default());
+    }
+}
+
 fn settings(run: &cli::Run, config: &Config) -> Settings {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
@@ -792,7 +956,8 @@ fn settings(run: &cli::Run, config: &Config) -> Settings {
         fail_fast: run.fail_fast,
         strict: run.strict,
         timeout: run.timeout,
-        hash_seed: 0,
+        conditions: Conditions::default(),
+        probe: false,
         sandbox: run.sandbox.unwrap_or(config.sandbox),
         readable: run.readable.clone(),
     }

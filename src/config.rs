@@ -353,7 +353,7 @@ pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional
 # Run the commands of console blocks.
 # console = true
 
-# How many runs, each with another hash seed and directory, prove an output before it is recorded.
+# How many runs, each under other conditions, prove an output before it is recorded.
 # proof-runs = 3
 
 # More environment variables for every example.

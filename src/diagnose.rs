@@ -2,10 +2,14 @@
 //! which is always better.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use regex::{Captures, Regex};
 
+use crate::conditions::Factor;
 use crate::matching::{Matching, lossy};
 use crate::normalize::{Context, DEFAULT_DIGITS, NUMBER, Rule, apply, pattern};
 
@@ -28,6 +32,14 @@ pub enum Cause {
     LineOrder,
     Hash,
     Random,
+    Interleaving,
+    MemoryLayout,
+    ProcessorCount,
+    Load,
+    DirectoryOrder,
+    TimeZone,
+    Width,
+    Locale,
     Unknown,
 }
 
@@ -48,9 +60,17 @@ impl Cause {
             Cause::Rounding => "rounding of floats",
             Cause::SetOrder => "set order",
             Cause::ItemOrder => "order of items, from a set or shuffled without a seed",
-            Cause::LineOrder => "thread or process interleaving, or a loop over a set",
+            Cause::LineOrder => "thread interleaving, or lines shuffled without a seed",
             Cause::Hash => "hash of a string",
             Cause::Random => "random without a seed",
+            Cause::Interleaving => "thread interleaving",
+            Cause::MemoryLayout => "memory layout, such as the order of a set of objects",
+            Cause::ProcessorCount => "number of processors",
+            Cause::Load => "load of the machine",
+            Cause::DirectoryOrder => "order in which a directory is listed",
+            Cause::TimeZone => "time zone",
+            Cause::Width => "terminal width",
+            Cause::Locale => "locale",
             Cause::Unknown => "unknown",
         }
     }
@@ -72,17 +92,36 @@ impl Cause {
             Cause::SetOrder => "print `sorted(…)` of the set",
             Cause::ItemOrder => "print `sorted(…)`, or seed what shuffles",
             Cause::LineOrder => {
-                "collect results and print them after `join`, loop over `sorted(…)`, or mark the example `unordered`"
+                "collect results and print them after `join`, seed what shuffles, or mark the example `unordered`"
             }
             Cause::Hash => "print whether two hashes are equal",
             Cause::Random => {
                 "seed it (`random.seed(1)`, `default_rng(1)`), or, if it is measured, print whether it is below a bound"
             }
+            Cause::Interleaving => {
+                "collect results and print them after `join`, or mark the example `unordered`"
+            }
+            Cause::MemoryLayout => "sort by what does not change, or give the class a `__hash__`",
+            Cause::ProcessorCount => "pass the number of workers, and do not print the machine's",
+            Cause::Load => "wait for an event instead of a time, or widen the margin",
+            Cause::DirectoryOrder => "list it with `sorted(…)`",
+            Cause::TimeZone => "name the zone, such as `tz=timezone.utc`",
+            Cause::Width => "pass the width, or set it by `env=\"COLUMNS=80\"`",
+            Cause::Locale => "pass the format, or do not set the locale from the environment",
             Cause::Unknown => {
                 "make the example print the same each time, or write `[..]` in the recording for what varies"
             }
         }
     }
+}
+
+/// Why an example cannot be relied upon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// Two runs differ.
+    Unstable(Box<Diagnosis>),
+    /// It failed when it was run again.
+    FailedAgain(String),
 }
 
 /// What [`diagnose`] found.
@@ -105,17 +144,121 @@ pub struct Diagnosis {
 /// recognised by its form to what is only inferred.
 pub fn diagnose(a: &str, b: &str, context_a: &Context, context_b: &Context) -> Diagnosis {
     let (cause, rules) = find_cause(a, b, context_a, context_b);
+    Diagnosis {
+        cause,
+        advice: advice(cause, &rules),
+        rules,
+        lines: differing_lines(a, b),
+    }
+}
+
+impl Diagnosis {
+    /// What the difference means where this factor alone made it: form alone cannot tell whether lines
+    /// changed places by their hashes or by their threads.
+    #[must_use]
+    pub fn because_of(mut self, factor: Factor) -> Diagnosis {
+        let is_order = matches!(
+            self.cause,
+            Cause::SetOrder | Cause::ItemOrder | Cause::LineOrder
+        );
+        let is_vague = matches!(self.cause, Cause::Random | Cause::Unknown | Cause::Id);
+        let cause = match factor {
+            Factor::HashSeed if is_order => Cause::SetOrder,
+            Factor::Layout if is_order || is_vague => Cause::MemoryLayout,
+            Factor::Processors | Factor::Load if is_order => Cause::Interleaving,
+            Factor::Processors if is_vague => Cause::ProcessorCount,
+            Factor::Load if is_vague => Cause::Load,
+            Factor::FileSystem => Cause::DirectoryOrder,
+            Factor::Clock => Cause::Date,
+            Factor::TimeZone => Cause::TimeZone,
+            Factor::Width => Cause::Width,
+            Factor::Locale => Cause::Locale,
+            Factor::HashSeed | Factor::Layout | Factor::Processors | Factor::Load => self.cause,
+        };
+        if cause != self.cause {
+            let settles =
+                |rule: &Rule| matches!((rule, cause), (Rule::Date | Rule::Time, Cause::Date));
+            self.rules.retain(settles);
+            self.cause = cause;
+            self.advice = advice(cause, &self.rules);
+        }
+        self
+    }
+}
+
+fn advice(cause: Cause, rules: &[Rule]) -> String {
     let mut advice = cause.change().to_owned();
     if !rules.is_empty() {
         let names: Vec<String> = rules.iter().map(Rule::to_string).collect();
         let _ = write!(advice, "; or write `normalize={}`", names.join(","));
     }
-    Diagnosis {
-        cause,
-        rules,
-        advice,
-        lines: differing_lines(a, b),
+    advice
+}
+
+/// Whether lines differ in nothing but the day and the time at which they were printed, the second run's
+/// being a day later by the zone it had. Fixed dates are shifted by such a zone too: they don't show the
+/// moment of their run.
+pub fn shows_the_clock(
+    lines: &[(String, String)],
+    first: &Range<SystemTime>,
+    second: &Range<SystemTime>,
+) -> bool {
+    let forms = |time: SystemTime, shift: TimeDelta| forms(DateTime::<Utc>::from(time) + shift);
+    let before = [first.start, first.end].map(|time| forms(time, TimeDelta::zero()));
+    let after = [second.start, second.end].map(|time| forms(time, TimeDelta::days(1)));
+    let is_passing = |(a, b): (&str, &str)| {
+        a == b
+            || before.iter().any(|before| {
+                let pairs = |after: &Vec<String>| {
+                    before
+                        .iter()
+                        .zip(after)
+                        .any(|(one, two)| one == a && two == b)
+                };
+                after.iter().any(pairs)
+            })
+    };
+    lines.iter().all(|(a, b)| {
+        let (a, b) = (words_and_numbers(a), words_and_numbers(b));
+        a.len() == b.len() && a.into_iter().zip(b).all(is_passing)
+    })
+}
+
+/// The ways in which a part of a moment is written, always in the same order.
+fn forms(time: DateTime<Utc>) -> Vec<String> {
+    const FORMATS: [&str; 23] = [
+        "%Y", "%y", "%m", "%-m", "%d", "%-d", "%b", "%B", "%a", "%A", "%j", "%-j", "%u", "%w",
+        "%H", "%-H", "%I", "%-I", "%M", "%-M", "%V", "%Y%m%d", "%y%m%d",
+    ];
+    let date = time.date_naive();
+    let numbers = [
+        date.num_days_from_ce().to_string(),
+        date.weekday().num_days_from_monday().to_string(),
+    ];
+    FORMATS
+        .map(|format| time.format(format).to_string())
+        .into_iter()
+        .chain(numbers)
+        .collect()
+}
+
+/// Runs of digits and of letters; what stands between them is the same wherever they are compared.
+fn words_and_numbers(line: &str) -> Vec<&str> {
+    let kind = |c: char| (c.is_ascii_digit(), c.is_alphabetic());
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut characters = line.char_indices().peekable();
+    while let Some((_, c)) = characters.next() {
+        let end = characters.peek().map_or(line.len(), |(at, _)| *at);
+        if characters
+            .peek()
+            .is_none_or(|(_, next)| kind(*next) != kind(c))
+        {
+            parts.push(&line[start..end]);
+            start = end;
+        }
     }
+    parts
 }
 
 /// [`diagnose`] for output as it comes.
@@ -272,6 +415,49 @@ fn differing_lines(a: &str, b: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_factor_that_made_a_difference_names_its_cause() {
+        let because = |a: &str, b: &str, factor| {
+            let found = diagnose(a, b, &Context::default(), &Context::default());
+            found.because_of(factor).cause
+        };
+        let (order, number) = (("a\nb\n", "b\na\n"), ("n 1\n", "n 22\n"));
+        for (text, factor, wanted) in [
+            (order, Factor::HashSeed, Cause::SetOrder),
+            (order, Factor::Layout, Cause::MemoryLayout),
+            (order, Factor::Processors, Cause::Interleaving),
+            (order, Factor::Load, Cause::Interleaving),
+            (order, Factor::FileSystem, Cause::DirectoryOrder),
+            (number, Factor::Processors, Cause::ProcessorCount),
+            (number, Factor::Load, Cause::Load),
+            (number, Factor::Clock, Cause::Date),
+            (number, Factor::Width, Cause::Width),
+            (("1 ms\n", "2 ms\n"), Factor::Load, Cause::Time),
+        ] {
+            assert_eq!(because(text.0, text.1, factor), wanted, "{factor:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_moment_of_the_run_shows_the_clock() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        // Saturday, 31 December 2022, 23:59.
+        let now = 1_672_531_140;
+        let check = |a: &str, b: &str| {
+            let lines = [(a.to_owned(), b.to_owned())];
+            shows_the_clock(&lines, &(at(now)..at(now + 1)), &(at(now + 2)..at(now + 3)))
+        };
+        assert!(check("2022-12-31", "2023-01-01"));
+        assert!(check("Saturday, day 365", "Sunday, day 001"));
+        assert!(check("20221231T23", "20230101T23"));
+        assert!(check(
+            "datetime.date(2022, 12, 31)",
+            "datetime.date(2023, 1, 1)"
+        ));
+        assert!(!check("1970-01-01", "1970-01-02"));
+        assert!(!check("2022-12-31 left", "2023-01-01"));
+    }
 
     fn context() -> Context {
         Context {

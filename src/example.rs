@@ -14,6 +14,8 @@ const DIRECTIVE: &str = "verify:";
 /// Languages of a block that shows the output of the example above it.
 const OUTPUT_LANGUAGES: &[&str] = &["output", "stdout"];
 const CONSOLE_LANGUAGES: &[&str] = &["console", "shell-session", "sh-session", "bash-session"];
+/// Why a block that is called a transcript and is none does not run.
+pub const UNPROMPTED: &str = "a transcript without a prompt";
 const PYTHON_LANGUAGES: &[&str] = &["python", "python3", "py", "py3", "pycon"];
 
 /// One block that is Python, a transcript, a console session or a file.
@@ -203,7 +205,7 @@ impl Finder<'_> {
             Kind::Transcript(statements)
         } else {
             if info.language == "pycon" && attributes.norun.is_none() && attributes.skip.is_none() {
-                attributes.skip = Some("a transcript without a prompt".to_owned());
+                attributes.skip = Some(UNPROMPTED.to_owned());
             }
             Kind::Module(comments(&block.code))
         };

@@ -13,22 +13,24 @@
 //! | [`session`] | examples → sessions | `example`, `config` |
 //! | [`outcome`] | what running one example did | – |
 //! | [`normalize`], [`matching`], [`compare`], [`diff`] | outcome × expectation | `outcome`, `recording` |
-//! | [`diagnose`] | why two runs differ, and what settles it | `normalize`, `matching` |
+//! | [`diagnose`] | why two runs differ, and what settles it | `normalize`, `matching`, `conditions` |
 //! | [`recording`] | a file under `expected/` | `normalize`, `matching`, `outcome` |
 //! | [`verdict`] | what is to be said of an example | the pure modules |
 //! | [`rewrite`] | new outputs → edits of a page | the pure modules |
+//! | [`conditions`] | the circumstances of a run, and how they are varied | – |
 //! | [`config`] | `verify.toml` | `attributes`, `doctest` |
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
 //! | [`interpreter`], [`environment`] | which Python, with which packages | – |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
-//! | [`host`] | our side of the process boundary | `protocol`, `processes`, `interpreter`, `config` |
+//! | [`host`] | our side of the process boundary | `protocol`, `processes`, `interpreter`, `config`, `conditions` |
 //! | [`scratch`] | a session's directory, written beside an example that may do anything there | – |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
 //! | [`check`] | the pipeline | all of the above |
+//! | [`proof`] | running again under other conditions, and what makes an example differ | `check`, `diagnose` and what they use |
 //! | [`record`] | the other end of the pipeline: proving and writing | all of the above |
 //! | [`commands`] | one function per subcommand | all of the above |
 //! | [`doctor`] | what this machine offers | `commands`, `host`, `sandbox` and what these start from |
@@ -43,6 +45,7 @@ pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod compare;
+pub mod conditions;
 pub mod config;
 pub mod console;
 pub mod diagnose;
@@ -58,6 +61,7 @@ pub mod matching;
 pub mod normalize;
 pub mod outcome;
 pub mod processes;
+pub mod proof;
 pub mod protocol;
 pub mod record;
 pub mod recording;

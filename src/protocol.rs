@@ -33,6 +33,10 @@ pub struct HostSetup {
     pub sandbox: Option<SandboxSetup>,
     /// The directory below which every scratch directory lies; removed by the host if `verify` is gone.
     pub scratch_root: PathBuf,
+    /// What to allocate before the first session, so that objects lie elsewhere: a seed, 0 for nothing.
+    pub layout: u32,
+    /// The one processor that sessions may use; `None` for all.
+    pub processor: Option<usize>,
 }
 
 /// The host's answer to its setup.

@@ -1,10 +1,10 @@
 //! The recording end of the pipeline: what a run found → proof that it is stable → files.
 //!
-//! An output is written only after several runs, each in another process with another hash seed and
-//! another directory, have given it again. What varies is refused with its cause and the way out. Nothing
-//! is written before everything is known, and every file is replaced whole.
+//! An output is written only after several runs under other [`crate::conditions`] have given it again. What
+//! varies is refused with its cause and the way out. Nothing is written before everything is known, and
+//! every file is replaced whole.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,15 @@ use anyhow::{Context as _, Result};
 use crate::book::{Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
 use crate::compare;
+use crate::conditions::Conditions;
 use crate::config::{Config, Output};
-use crate::diagnose::{self, Diagnosis};
+use crate::diagnose::Reason;
 use crate::example::{self, Example, Kind};
 use crate::interpreter::Interpreter;
 use crate::matching::Matching;
-use crate::normalize::{self, apply_bytes, float_digits};
+use crate::normalize::{self, float_digits};
 use crate::outcome::Outcome;
+use crate::proof::{self, At, Proof, Seen};
 use crate::recording::{self, Observed, Recorded, Recording};
 use crate::rewrite::{self, Edit};
 use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
@@ -47,6 +49,8 @@ pub struct Recorder<'a> {
     pub interpreter: &'a Interpreter,
     /// Whether this interpreter's version is the one that recordings have their base from.
     pub is_base: bool,
+    /// Refuse as well what depends on the reader's time zone, terminal or locale.
+    pub portable: bool,
 }
 
 /// An output that must not be recorded.
@@ -56,14 +60,6 @@ pub struct Refusal {
     pub line: usize,
     pub id: String,
     pub reason: Reason,
-}
-
-#[derive(Debug)]
-pub enum Reason {
-    /// Two runs differ.
-    Unstable(Box<Diagnosis>),
-    /// It failed when it was run again.
-    FailedAgain(String),
 }
 
 /// What was written.
@@ -97,14 +93,14 @@ impl Draft {
         }
     }
 
-    /// Takes in what one interpreter did. `prove` runs the given sessions once more, differently, and is
-    /// called only if there is something to prove.
+    /// Takes in what one interpreter did. `again` runs sessions once more, and is called only if there is
+    /// something to prove.
     pub fn take(
         &mut self,
         run: &Recorder<'_>,
         plans: &[SessionPlan],
         results: &Results<'_>,
-        prove: &mut dyn FnMut(&[SessionPlan]) -> Result<Vec<Proof>>,
+        again: &mut proof::Again<'_>,
     ) -> Result<()> {
         let book = run.book;
         let mut candidates = self.candidates(run, results);
@@ -113,20 +109,30 @@ impl Draft {
         if candidates.is_empty() {
             return Ok(());
         }
-        let to_prove: Vec<SessionPlan> = plans
-            .iter()
-            .filter(|plan| {
-                plan.examples
-                    .iter()
-                    .any(|&at| candidates.contains_key(&(plan.page, at)))
-            })
-            .cloned()
-            .collect();
-        let proofs = prove(&to_prove)?;
+        let mut refused: BTreeMap<At, Reason> = BTreeMap::new();
+        let differs = |at: At, proof: &Proof| {
+            let example = &book.pages[at.0].examples[at.1];
+            refuted(example, &candidates[&at], proof.examples.get(&at))
+        };
+        for number in 1..run.config.proof_runs {
+            let is_open = |at: &At| !refused.contains_key(at);
+            let open: BTreeSet<At> = candidates.keys().copied().filter(is_open).collect();
+            let conditions = Conditions::all(number, run.portable);
+            let proof = again(&proof::sessions_of(plans, &open), &conditions)?;
+            refused.extend(proof::causes(
+                proof::suspects(&open, &proof, &differs),
+                &proof,
+                plans,
+                &conditions,
+                &results.span,
+                again,
+                &differs,
+            )?);
+        }
         for ((page_number, position), candidate) in candidates {
             let page = &book.pages[page_number];
             let example = &page.examples[position];
-            if let Some(reason) = refuted(example, &candidate, (page_number, position), &proofs) {
+            if let Some(reason) = refused.remove(&(page_number, position)) {
                 self.refused.push(Refusal {
                     page: page.name.clone(),
                     line: example.block.line,
@@ -236,6 +242,7 @@ impl Draft {
             config,
             interpreter,
             is_base,
+            portable: _,
         } = *run;
         let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
@@ -356,6 +363,7 @@ impl Draft {
         whole: &[bool],
         prune: bool,
     ) -> Result<Written> {
+        remove_unfinished(book);
         let mut written = Written::default();
         let mut texts: Vec<Option<String>> = Vec::new();
         for (number, page) in book.pages.iter().enumerate() {
@@ -438,39 +446,6 @@ impl Draft {
     }
 }
 
-/// One more run of sessions, to compare with.
-#[derive(Debug)]
-pub struct Proof {
-    /// By page and position: what the example did, with its session's context, and whether it failed.
-    pub outcomes: HashMap<(usize, usize), (Outcome, normalize::Context)>,
-}
-
-impl Proof {
-    pub fn of(book: &Book, results: Results<'_>) -> Proof {
-        let mut outcomes = HashMap::new();
-        for page_result in results.pages {
-            let Some(number) = book
-                .pages
-                .iter()
-                .position(|page| std::ptr::eq(page, page_result.page))
-            else {
-                continue;
-            };
-            for result in page_result.examples {
-                let examples = &page_result.page.examples;
-                let position = examples
-                    .iter()
-                    .position(|example| std::ptr::eq(example, result.example));
-                if let (Some(position), Some(outcome)) = (position, result.outcome) {
-                    let context = results.contexts[&(number, position)].clone();
-                    outcomes.insert((number, position), (outcome, context));
-                }
-            }
-        }
-        Proof { outcomes }
-    }
-}
-
 struct Candidate {
     change: Change,
     outcome: Outcome,
@@ -500,51 +475,31 @@ pub fn may_be_recorded(verdict: &Verdict) -> bool {
     )
 }
 
-/// Why the proof runs forbid recording this, if they do.
-fn refuted(
-    example: &Example,
-    candidate: &Candidate,
-    at: (usize, usize),
-    proofs: &[Proof],
-) -> Option<Reason> {
+/// Why another run forbids recording this, if it does.
+fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Option<Reason> {
+    let Some(again) = again else {
+        return Some(Reason::FailedAgain(
+            "it was not reached when its session was run again".to_owned(),
+        ));
+    };
     let rules = &example.attributes.normalize;
     let matching = Matching {
         wildcards: false,
         digits: float_digits(rules),
         unordered: example.attributes.unordered,
     };
-    for proof in proofs {
-        let Some((again, context)) = proof.outcomes.get(&at) else {
-            return Some(Reason::FailedAgain(
-                "it was not reached when its session was run again".to_owned(),
-            ));
-        };
-        let pairs = [
-            (exception_bytes(&candidate.outcome), exception_bytes(again)),
-            (candidate.outcome.stdout.clone(), again.stdout.clone()),
-            (candidate.outcome.stderr.clone(), again.stderr.clone()),
-        ];
-        for (first, second) in pairs {
-            let first = apply_bytes(rules, &first, &candidate.context);
-            let second = apply_bytes(rules, &second, context);
-            // What comments, prompts and wildcards leave open is for the first run's comparison to say.
-            if !matching.matches(&first, &second)
-                && !excused_by_hand(example, &candidate.change, &second)
-            {
-                let diagnosis =
-                    diagnose::diagnose_bytes(&first, &second, &candidate.context, context);
-                return Some(Reason::Unstable(Box::new(diagnosis)));
-            }
-        }
-        if std::mem::discriminant(&candidate.outcome.ending)
-            != std::mem::discriminant(&again.ending)
-        {
-            return Some(Reason::FailedAgain(
-                "it ended in another way when it was run again".to_owned(),
-            ));
-        }
+    // What comments, prompts and wildcards leave open is for the first run's comparison to say.
+    let same = |first: &[u8], second: &[u8]| {
+        matching.matches(first, second) || excused_by_hand(example, &candidate.change, second)
+    };
+    let first = (&candidate.outcome, &candidate.context);
+    let second = (&again.outcome, &again.context);
+    if let Some(diagnosis) = proof::difference(rules, first, second, &same) {
+        return Some(Reason::Unstable(Box::new(diagnosis)));
     }
-    None
+    let kind = |outcome: &Outcome| std::mem::discriminant(&outcome.ending);
+    (kind(first.0) != kind(second.0))
+        .then(|| Reason::FailedAgain("it ended in another way when it was run again".to_owned()))
 }
 
 /// Wildcards that somebody wrote by hand hold for every run.
@@ -560,13 +515,6 @@ fn excused_by_hand(example: &Example, change: &Change, text: &[u8]) -> bool {
     };
     compare::has_wildcards(&expected.stdout) && matching.matches(&expected.stdout, text)
         || compare::has_wildcards(&expected.stderr) && matching.matches(&expected.stderr, text)
-}
-
-fn exception_bytes(outcome: &Outcome) -> Vec<u8> {
-    match &outcome.ending {
-        crate::outcome::Ending::Raised(exception) => exception.text().into_bytes(),
-        _ => Vec::new(),
-    }
 }
 
 /// Whether the page with these edits would be green: not every output can be written into a transcript,
@@ -614,6 +562,31 @@ fn claim_edits(
     }
 }
 
+/// What the names of files begin with that will replace others.
+const UNFINISHED: &str = ".verify-";
+
+/// Removes what a recorder that was killed had not put in place. Another cannot be at work: recording is
+/// locked.
+fn remove_unfinished(book: &Book) {
+    let files = book
+        .pages
+        .iter()
+        .flat_map(|page| std::iter::once(&page.file).chain(&page.recording));
+    let directories: BTreeSet<&Path> = files.filter_map(|file| file.parent()).collect();
+    for entry in directories
+        .into_iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten()
+        .flatten()
+    {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            // One that stays is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions stay.
 fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
@@ -622,7 +595,7 @@ fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
         let directory = file.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
         let mut temporary = tempfile::Builder::new()
-            .prefix(".verify-")
+            .prefix(UNFINISHED)
             .tempfile_in(directory)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::compare::{self, Aspect, Difference};
 use crate::console;
+use crate::diagnose::Reason;
 use crate::doctest::{self, Flags, Got};
 use crate::example::{Comments, Example, Kind};
 use crate::normalize::{Context, apply_bytes};
@@ -82,6 +83,17 @@ pub enum Failure {
     PageOutdated {
         shown: Option<String>,
         recorded: Option<String>,
+    },
+    /// It passed its first run, and failed a later one under other conditions.
+    ByLuck {
+        run: u32,
+        runs: u32,
+        reason: Reason,
+    },
+    /// It does what it should although it is not run, or not on this version.
+    NotNeeded {
+        what: &'static str,
+        reason: String,
     },
     /// It needs something that this machine lacks, and `--strict` was given.
     Unmet {

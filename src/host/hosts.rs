@@ -94,9 +94,13 @@ impl<'a> Hosts<'a> {
 }
 
 fn start(interpreter: &Interpreter, options: &Options) -> Result<Host> {
-    let root = tempfile::Builder::new()
-        .prefix("verify-")
-        .tempdir()
-        .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
+    let mut scratch = tempfile::Builder::new();
+    scratch.prefix("verify-");
+    let root = match options.conditions.scratch() {
+        Some(elsewhere) => scratch.tempdir_in(elsewhere),
+        None => scratch.tempdir(),
+    };
+    let root =
+        root.context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
     Host::start(interpreter, root, options)
 }

@@ -29,6 +29,7 @@ use tempfile::TempDir;
 pub use hosts::Hosts;
 pub use running::{Limits, Running, UnitOutcome};
 
+use crate::conditions::Conditions;
 use crate::config::Config;
 use crate::interpreter::Interpreter;
 use crate::processes;
@@ -71,8 +72,7 @@ const RESERVED: u64 = 4;
 /// What a host is started with.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Seed of Python's string hashes.
-    pub hash_seed: u32,
+    pub conditions: Conditions,
     /// Modules to import before the first session.
     pub preload: Vec<String>,
     /// Modules whose presence matters.
@@ -144,7 +144,10 @@ impl Host {
             ("PATH".to_owned(), path.clone()),
             ("HOME".to_owned(), root.to_string_lossy().into_owned()),
             ("TMPDIR".to_owned(), root.to_string_lossy().into_owned()),
-            ("PYTHONHASHSEED".to_owned(), options.hash_seed.to_string()),
+            (
+                "PYTHONHASHSEED".to_owned(),
+                options.conditions.hash_seed().to_string(),
+            ),
         ];
         environment.extend(
             ENVIRONMENT
@@ -152,6 +155,10 @@ impl Host {
                 .map(|&(name, value)| (name.to_owned(), value.to_owned())),
         );
         environment.extend(options.environment.iter().cloned());
+        let varied = options.conditions.environment();
+        environment.retain(|(name, _)| !varied.iter().any(|(other, _)| other == name));
+        environment.extend(varied);
+        let processors = options.conditions.processors();
 
         // What a killed host leaves behind comes to us; see `end_orphans`.
         #[cfg(target_os = "linux")]
@@ -161,6 +168,7 @@ impl Host {
         let (mut errors, stderr_writer) = io::pipe()?;
         let process = Command::new(&program)
             .arg(&interpreter.executable)
+            .args(processors.map(|(_, told)| format!("-Xcpu_count={told}")))
             .env_clear()
             .envs(
                 environment
@@ -181,6 +189,8 @@ impl Host {
             probe: options.probe.clone(),
             sandbox: options.sandbox.clone(),
             scratch_root: root.to_owned(),
+            layout: options.conditions.layout(),
+            processor: processors.map(|(used, _)| used),
         };
         channel.set_read_timeout(Some(START_LIMIT))?;
         let answer: io::Result<Option<HostReady>> =

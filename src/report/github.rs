@@ -751,17 +751,17 @@ mod tests {
         sample::told(&mut github, &sample::verdicts(), &["3.12.1", "3.13.0"]);
         let text = fs::read_to_string(&path).unwrap();
         assert!(
-            text.starts_with("before\n\n### ❌ verify: 40 of 50 results not as expected\n"),
+            text.starts_with("before\n\n### ❌ verify: 44 of 54 results not as expected\n"),
             "{text}"
         );
         assert!(
-            text.contains("| 3.13.0 | 1 | 1 | 18 | 1 | 1 | 2 | 1 | 2.00s |\n"),
+            text.contains("| 3.13.0 | 1 | 1 | 20 | 1 | 1 | 2 | 1 | 2.00s |\n"),
             "{text}"
         );
         let (codes, html) = blocks(&text);
-        assert_eq!(codes.len(), 20 + 1);
-        assert_eq!(html.matches("<details>").count(), 21);
-        assert_eq!(html.matches("</details>").count(), 21, "{html}");
+        assert_eq!(codes.len(), 22 + 1);
+        assert_eq!(html.matches("<details>").count(), 23);
+        assert_eq!(html.matches("</details>").count(), 23, "{html}");
         assert!(codes[0].contains("+```\n+</details>"), "{}", codes[0]);
     }
 

@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary};
 use crate::compare::{self, Aspect, Difference};
+use crate::diagnose::Reason;
 use crate::diff::{self, Kind as DiffKind};
 use crate::outcome::{Exception, Outcome, Resource};
 use crate::protocol::Protections;
@@ -267,6 +268,11 @@ fn failure(
             )?;
             diff(&recorded, &shown, out)?;
         }
+        Verdict::Failed(Failure::ByLuck { reason, .. }) => {
+            for line in luck(reason) {
+                writeln!(out, "  {line}")?;
+            }
+        }
         _ => {}
     }
     // The diff of a step shows its exception already.
@@ -289,9 +295,10 @@ fn failure(
         String::new()
     };
     let again = format!(
-        "verify {} --example {}{python}",
+        "verify {} --example {}{python}{}",
         typed(&result.page.name),
-        typed(&result.example.id)
+        typed(&result.example.id),
+        doubt(&result.verdict)
     );
     let mend = match &result.verdict {
         Verdict::Unrecorded | Verdict::Failed(Failure::PageOutdated { .. }) => {
@@ -320,11 +327,46 @@ fn typed(word: &str) -> String {
 fn shows_output(verdict: &Verdict) -> bool {
     !matches!(
         verdict,
-        Verdict::Failed(Failure::Differs(_) | Failure::Steps(_) | Failure::PageOutdated { .. })
+        Verdict::Failed(
+            Failure::Differs(_)
+                | Failure::Steps(_)
+                | Failure::PageOutdated { .. }
+                | Failure::ByLuck { .. }
+                | Failure::NotNeeded { .. }
+        )
     )
 }
 
+/// The option by which a failure was found that an ordinary run does not show.
+pub(super) fn doubt(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Failed(Failure::ByLuck { runs, .. }) => format!(" --shake {runs}"),
+        Verdict::Failed(Failure::NotNeeded { .. }) => " --probe-skips".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// What a run that differs says: the lines of the first run and of the other one, and the way out.
+pub(super) fn luck(reason: &Reason) -> Vec<String> {
+    let Reason::Unstable(diagnosis) = reason else {
+        return Vec::new();
+    };
+    let pair = |(first, other): &(String, String)| {
+        [
+            format!("- {}", visible(first)),
+            format!("+ {}", visible(other)),
+        ]
+    };
+    let mut lines: Vec<String> = diagnosis.lines.iter().flat_map(pair).collect();
+    lines.push(diagnosis.advice.clone());
+    lines
+}
+
 /// What went wrong, in one line.
+#[allow(
+    clippy::too_many_lines,
+    reason = "one sentence for each way to fail, side by side"
+)]
 pub(super) fn headline(verdict: &Verdict) -> String {
     let failure = match verdict {
         Verdict::Failed(failure) => failure,
@@ -422,6 +464,16 @@ pub(super) fn headline(verdict: &Verdict) -> String {
         }
         Failure::PageOutdated { .. } => {
             "the page shows another output than the recorded one".to_owned()
+        }
+        Failure::ByLuck { run, runs, reason } => {
+            let cause = match reason {
+                Reason::Unstable(diagnosis) => diagnosis.cause.words(),
+                Reason::FailedAgain(what) => what,
+            };
+            format!("passes by luck: run {run} of {runs} failed: {cause}")
+        }
+        Failure::NotNeeded { what, reason } => {
+            format!("does what it should now, although {reason}; remove its `{what}`")
         }
         Failure::Unmet { reason } => format!("was not run: {reason}"),
     }

@@ -274,7 +274,7 @@ mod tests {
         let report = parsed(&sample::told(&mut Junit::default(), &verdicts, &["3.12.1"]));
         assert_eq!(
             (report.tests, report.failures, report.errors, report.skipped),
-            (27, 11, 9, 5)
+            (29, 13, 9, 5)
         );
         let suite = &report.suites[0];
         assert_eq!(

@@ -43,6 +43,8 @@ pub(super) fn kind(verdict: &Verdict) -> Option<&'static str> {
         Failure::Lost { .. } => "lost",
         Failure::DoesNotParse(_) => "does_not_parse",
         Failure::PageOutdated { .. } => "page_outdated",
+        Failure::ByLuck { .. } => "by_luck",
+        Failure::NotNeeded { .. } => "not_needed",
         Failure::Unmet { .. } => "unmet",
     })
 }
@@ -88,6 +90,11 @@ pub(super) fn details(result: &ExampleResult<'_>) -> String {
             let side = |side: &Option<String>| side.clone().unwrap_or_default();
             unified(&sides, &side(recorded), &side(shown), &mut text);
         }
+        Failure::ByLuck { reason, .. } => {
+            for line in human::luck(reason) {
+                let _ = writeln!(text, "{line}");
+            }
+        }
         Failure::Raised(exception)
         | Failure::RaisedOther { exception, .. }
         | Failure::DoesNotParse(exception)
@@ -114,8 +121,10 @@ pub(super) fn again(result: &ExampleResult<'_>) -> String {
         _ => "verify",
     };
     format!(
-        "{command} {} --example {}",
-        result.page.name, result.example.id
+        "{command} {} --example {}{}",
+        result.page.name,
+        result.example.id,
+        human::doubt(&result.verdict)
     )
 }
 
@@ -251,6 +260,7 @@ pub(super) mod sample {
     use super::super::{Event, ExampleResult, Finished, PageResult, Reporter, Started, Summary};
     use crate::book::{Page, Problem};
     use crate::compare::{Aspect, Difference};
+    use crate::diagnose::Reason;
     use crate::example;
     use crate::interpreter::{Interpreter, Source};
     use crate::markdown;
@@ -382,6 +392,15 @@ pub(super) mod sample {
             Failure::PageOutdated {
                 shown: Some("1\n".to_owned()),
                 recorded: None,
+            },
+            Failure::ByLuck {
+                run: 7,
+                runs: 50,
+                reason: Reason::FailedAgain("it failed when it was run again".to_owned()),
+            },
+            Failure::NotNeeded {
+                what: "skip",
+                reason: "slow".to_owned(),
             },
             Failure::Unmet {
                 reason: "needs numpy".to_owned(),

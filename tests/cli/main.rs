@@ -39,6 +39,7 @@ mod inline;
 mod project;
 mod proving;
 mod recording;
+mod safety;
 mod sandbox;
 mod selecting;
 mod verdicts;

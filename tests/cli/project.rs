@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,11 @@ pub(crate) static OTHER_PYTHON: LazyLock<Option<Interpreter>> = LazyLock::new(||
 /// `major.minor` of an interpreter.
 pub(crate) fn minor(python: &Interpreter) -> String {
     format!("{}.{}", python.version.0, python.version.1)
+}
+
+/// Says aloud that a test found this machine unfit for it; what tests print is hidden while they pass.
+pub(crate) fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// A directory with pages in it.

@@ -80,6 +80,9 @@ fn main() -> ExitCode {
     // SAFETY: no other thread exists yet.
     unsafe { std::env::remove_var(isolation::PRELOAD_VARIABLE) };
 
+    if let Some(number) = setup.processor {
+        verify::conditions::keep_to_processor(number);
+    }
     let (channel, sandbox) = match &setup.sandbox {
         None => (channel, None),
         Some(wanted) => {
@@ -88,15 +91,22 @@ fn main() -> ExitCode {
         }
     };
     let mut entry: Entry = Some((channel, setup, sandbox));
-    let arguments = [python.into_vec(), b"-c".to_vec(), Vec::new()]
-        .map(|argument| CString::new(argument).expect("arguments hold no NUL"));
-    let mut argv = arguments
-        .each_ref()
-        .map(|argument| argument.as_ptr().cast_mut());
+    let options = std::env::args_os().skip(2).map(OsStringExt::into_vec);
+    let arguments: Vec<CString> = std::iter::once(python.into_vec())
+        .chain(options)
+        .chain([b"-c".to_vec(), Vec::new()])
+        .map(|argument| CString::new(argument).expect("arguments hold no NUL"))
+        .collect();
+    let mut argv: Vec<*mut c_char> = arguments
+        .iter()
+        .map(|argument| argument.as_ptr().cast_mut())
+        .chain([std::ptr::null_mut()])
+        .collect();
     let status = unsafe {
         // SAFETY: `entry` outlives the interpreter, which ends with `Py_BytesMain`.
         PySys_AddAuditHook(enter, (&raw mut entry).cast());
-        Py_BytesMain(3, argv.as_mut_ptr())
+        let count = c_int::try_from(arguments.len()).expect("few arguments");
+        Py_BytesMain(count, argv.as_mut_ptr())
     };
     // `Py_BytesMain` returns in sessions only; the status is what `python file.py` would exit with.
     std::process::exit(status)

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyFloat, PyList};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -80,8 +81,31 @@ fn prepare(py: Python<'_>, setup: &HostSetup) -> PyResult<(Vec<String>, Preloade
     let heap = Heap::new(py)?;
     let found = preload::probe(py, &setup.probe)?;
     let preloaded = preload::preload(py, &setup.preload, heap)?;
+    move_objects(py, setup.layout)?;
     heap.freeze(py)?;
     Ok((found, preloaded, heap))
+}
+
+/// Fills places that the first objects of a session would get. The kernel puts a process anywhere, but by
+/// whole pages: what differs between two addresses within one, it leaves as it is.
+fn move_objects(py: Python<'_>, seed: u32) -> PyResult<()> {
+    if seed == 0 {
+        return Ok(());
+    }
+    let kept = PyList::empty(py);
+    let object = py.import("builtins")?.getattr("object")?;
+    let mut state = seed;
+    for size in (0..480).step_by(16) {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        for _ in 0..state >> 26 {
+            kept.append(object.call0()?)?;
+            kept.append(PyFloat::new(py, f64::from(state)))?;
+            kept.append(PyBytes::new(py, &vec![0; size]))?;
+        }
+    }
+    // Nobody frees them: this host lives for one run.
+    std::mem::forget(kept);
+    Ok(())
 }
 
 /// A request to fork, in the child: its setup and its descriptors.

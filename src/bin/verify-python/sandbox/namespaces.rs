@@ -125,13 +125,12 @@ impl Namespaces {
             return Ok(Vec::new());
         }
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount(
-            "tmpfs",
-            Path::new("/dev/shm"),
-            "tmpfs",
-            flags,
-            SHARED_MEMORY,
-        )?;
+        let shared = Path::new("/dev/shm");
+        // A proof may have its scratch directories there; then they must not be hidden, and what sessions
+        // share is the run's.
+        if !directory.starts_with(shared) {
+            mount("tmpfs", shared, "tmpfs", flags, SHARED_MEMORY)?;
+        }
         let mut kept = self.below_tmp.clone();
         if directory.starts_with("/tmp") {
             kept.push(directory.to_owned());

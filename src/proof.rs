@@ -1,0 +1,272 @@
+//! Whether an example does the same on every run: it is run again under other conditions, and what makes
+//! it differ is found by varying one thing at a time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::time::SystemTime;
+
+use anyhow::Result;
+
+use crate::book::Book;
+use crate::check::{Results, SessionPlan};
+use crate::conditions::{Conditions, Factor};
+use crate::diagnose::{self, Cause, Diagnosis, Reason};
+use crate::normalize::{Context, Rule, apply_bytes};
+use crate::outcome::{Ending, Outcome};
+use crate::verdict::Verdict;
+
+/// Page and position of an example.
+pub type At = (usize, usize);
+
+/// What examples did in one run.
+#[derive(Debug)]
+pub struct Proof {
+    pub examples: HashMap<At, Seen>,
+    /// When it was.
+    pub span: Range<SystemTime>,
+}
+
+#[derive(Debug)]
+pub struct Seen {
+    pub outcome: Outcome,
+    pub context: Context,
+    pub verdict: Verdict,
+}
+
+/// Runs sessions again.
+pub type Again<'r> = dyn FnMut(&[SessionPlan], &Conditions) -> Result<Proof> + 'r;
+
+/// Why a run of an example is not as its first; `None` where it is.
+pub type Differs<'d> = dyn Fn(At, &Proof) -> Option<Reason> + 'd;
+
+impl Proof {
+    pub fn of(book: &Book, results: &Results<'_>) -> Proof {
+        let mut examples = HashMap::new();
+        for page_result in &results.pages {
+            let Some(number) = book
+                .pages
+                .iter()
+                .position(|page| std::ptr::eq(page, page_result.page))
+            else {
+                continue;
+            };
+            for result in &page_result.examples {
+                let position = page_result
+                    .page
+                    .examples
+                    .iter()
+                    .position(|example| std::ptr::eq(example, result.example));
+                if let (Some(position), Some(outcome)) = (position, &result.outcome) {
+                    let at = (number, position);
+                    let seen = Seen {
+                        outcome: outcome.clone(),
+                        context: results.contexts[&at].clone(),
+                        verdict: result.verdict.clone(),
+                    };
+                    examples.insert(at, seen);
+                }
+            }
+        }
+        Proof {
+            examples,
+            span: results.span.clone(),
+        }
+    }
+}
+
+/// What two runs of an example have in common, as far as anybody compares it; `None` where that is all.
+/// `same` says whether two texts are.
+pub fn difference(
+    rules: &[Rule],
+    first: (&Outcome, &Context),
+    second: (&Outcome, &Context),
+    same: &dyn Fn(&[u8], &[u8]) -> bool,
+) -> Option<Diagnosis> {
+    let pairs = [
+        (exception_bytes(first.0), exception_bytes(second.0)),
+        (first.0.stdout.clone(), second.0.stdout.clone()),
+        (first.0.stderr.clone(), second.0.stderr.clone()),
+    ];
+    pairs.iter().find_map(|(one, other)| {
+        let one = apply_bytes(rules, one, first.1);
+        let other = apply_bytes(rules, other, second.1);
+        (!same(&one, &other)).then(|| diagnose::diagnose_bytes(&one, &other, first.1, second.1))
+    })
+}
+
+/// Runs sessions many times, each time under another mixture of conditions, and finds the examples that
+/// passed their first run by luck: with each the number of the run that showed it. A session in which one
+/// is found is left out from then on.
+pub fn shake(
+    runs: u32,
+    portable: bool,
+    book: &Book,
+    plans: &[SessionPlan],
+    first: &Proof,
+    again: &mut Again<'_>,
+) -> Result<BTreeMap<At, (u32, Reason)>> {
+    let is_good = |(_, seen): &(&At, &Seen)| !seen.verdict.is_failure();
+    let mut open: BTreeSet<At> = first
+        .examples
+        .iter()
+        .filter(is_good)
+        .map(|(&at, _)| at)
+        .collect();
+    let differs = |at: At, proof: &Proof| {
+        // One that is not reached is blocked by another, which is named itself.
+        let seen = proof.examples.get(&at)?;
+        if !seen.verdict.is_failure() {
+            return None;
+        }
+        let before = &first.examples[&at];
+        let rules = &book.pages[at.0].examples[at.1].attributes.normalize;
+        let difference = difference(
+            rules,
+            (&before.outcome, &before.context),
+            (&seen.outcome, &seen.context),
+            &|one, other| one == other,
+        );
+        Some(difference.map_or_else(
+            || Reason::FailedAgain("it failed when it was run again".to_owned()),
+            |diagnosis| Reason::Unstable(Box::new(diagnosis)),
+        ))
+    };
+    let mut found = BTreeMap::new();
+    for run in 1..=runs {
+        let sessions = sessions_of(plans, &open);
+        if sessions.is_empty() {
+            break;
+        }
+        let conditions = Conditions::mixed(run, portable);
+        let proof = again(&sessions, &conditions)?;
+        let unlucky = causes(
+            suspects(&open, &proof, &differs),
+            &proof,
+            &sessions,
+            &conditions,
+            &first.span,
+            again,
+            &differs,
+        )?;
+        for plan in &sessions {
+            let of_session: Vec<At> = plan.examples.iter().map(|&at| (plan.page, at)).collect();
+            if of_session.iter().any(|at| unlucky.contains_key(at)) {
+                open.retain(|at| !of_session.contains(at));
+            }
+        }
+        found.extend(unlucky.into_iter().map(|(at, reason)| (at, (run, reason))));
+    }
+    Ok(found)
+}
+
+fn exception_bytes(outcome: &Outcome) -> Vec<u8> {
+    match &outcome.ending {
+        Ending::Raised(exception) => exception.text().into_bytes(),
+        _ => Vec::new(),
+    }
+}
+
+/// The examples that are not as in their first run.
+pub fn suspects(open: &BTreeSet<At>, proof: &Proof, differs: &Differs<'_>) -> BTreeSet<At> {
+    let is_suspect = |&at: &At| differs(at, proof).is_some();
+    open.iter().copied().filter(is_suspect).collect()
+}
+
+/// The sessions that have one of these examples.
+pub fn sessions_of(plans: &[SessionPlan], examples: &BTreeSet<At>) -> Vec<SessionPlan> {
+    let has_one = |plan: &&SessionPlan| {
+        let is_one = |&at: &usize| examples.contains(&(plan.page, at));
+        plan.examples.iter().any(is_one)
+    };
+    plans.iter().filter(has_one).cloned().collect()
+}
+
+/// Finds out why examples differed in `proof`, which was made under `conditions`: by themselves, or by one
+/// of the things that were varied. What is not in the answer may differ so: it depends on something that
+/// every session has the same, or on what only the experiment changed.
+pub fn causes(
+    suspects: BTreeSet<At>,
+    proof: &Proof,
+    plans: &[SessionPlan],
+    conditions: &Conditions,
+    first: &Range<SystemTime>,
+    again: &mut Again<'_>,
+    differs: &Differs<'_>,
+) -> Result<BTreeMap<At, Reason>> {
+    let mut found = BTreeMap::new();
+    let mut open = suspects;
+    if open.is_empty() {
+        return Ok(found);
+    }
+    let plain = again(&sessions_of(plans, &open), &Conditions::default())?;
+    found.extend(
+        open.iter()
+            .filter_map(|&at| Some((at, differs(at, &plain)?))),
+    );
+    open.retain(|at| !found.contains_key(at));
+    let mut tolerated = BTreeSet::new();
+    for &factor in &conditions.varied {
+        if open.is_empty() {
+            return Ok(found);
+        }
+        let alone = again(&sessions_of(plans, &open), &conditions.only(factor))?;
+        for &at in &open {
+            match differs(at, &alone) {
+                None => {}
+                Some(reason) if is_artificial(factor, &reason, first, &alone.span) => {
+                    tolerated.insert(at);
+                }
+                Some(reason) => {
+                    found.insert(at, because_of(factor, reason));
+                }
+            }
+        }
+        open.retain(|at| !found.contains_key(at));
+    }
+    // What nothing alone brings out varies now and then, or by several things together.
+    let mut real = conditions.clone();
+    real.varied
+        .retain(|factor| !matches!(factor, Factor::FileSystem | Factor::Clock));
+    let rest = if tolerated.is_empty() {
+        None
+    } else {
+        Some(again(&sessions_of(plans, &tolerated), &real)?)
+    };
+    for at in open {
+        let once_more = rest.as_ref().filter(|_| tolerated.contains(&at));
+        let reason = differs(at, once_more.unwrap_or(proof));
+        found.extend(reason.map(|reason| (at, reason)));
+    }
+    Ok(found)
+}
+
+/// Whether a difference says nothing of other machines: another file system may lack what a session
+/// usually has, so that only another order counts; and a zone a day ahead shifts fixed dates as well as
+/// today's.
+fn is_artificial(
+    factor: Factor,
+    reason: &Reason,
+    first: &Range<SystemTime>,
+    second: &Range<SystemTime>,
+) -> bool {
+    match (factor, reason) {
+        (Factor::FileSystem | Factor::Clock, Reason::FailedAgain(_)) => true,
+        (Factor::FileSystem, Reason::Unstable(diagnosis)) => !matches!(
+            diagnosis.cause,
+            Cause::SetOrder | Cause::ItemOrder | Cause::LineOrder
+        ),
+        (Factor::Clock, Reason::Unstable(diagnosis)) => {
+            !diagnose::shows_the_clock(&diagnosis.lines, first, second)
+        }
+        _ => false,
+    }
+}
+
+fn because_of(factor: Factor, reason: Reason) -> Reason {
+    match reason {
+        Reason::Unstable(diagnosis) => Reason::Unstable(Box::new(diagnosis.because_of(factor))),
+        Reason::FailedAgain(what) => {
+            Reason::FailedAgain(format!("{what}, with {}", factor.words()))
+        }
+    }
+}
