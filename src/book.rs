@@ -127,7 +127,7 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
             let start = config.root.join(path);
             if !start.exists() {
                 bail!(
-                    "`pages` names `{}`, which does not exist in `{}`",
+                    "`pages` names `{}`, which does not exist in `{}`; make it, or correct `verify.toml`",
                     path.display(),
                     config.root.display()
                 );
@@ -173,7 +173,7 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
                             )
                         }
                         None => match error.io_error() {
-                            Some(cause) => format!("cannot be read: {cause}"),
+                            Some(cause) => unreadable(cause),
                             None => error.to_string(),
                         },
                     };
@@ -227,13 +227,17 @@ fn is_passed_over(config: &Config, path: &Path) -> bool {
         })
 }
 
+fn unreadable(error: &std::io::Error) -> String {
+    format!("cannot be read, the system says `{error}`: make it readable, or name it in `exclude`")
+}
+
 fn read_page(config: &Config, file: PathBuf, name: &str) -> Result<(Page, Vec<Problem>), Problem> {
     let problem = |message: String| Problem {
         page: name.to_owned(),
         line: None,
         message,
     };
-    let bytes = fs::read(&file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let bytes = fs::read(&file).map_err(|error| problem(unreadable(&error)))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         Problem {

@@ -1031,7 +1031,12 @@ fn read_recording(page: &Page) -> (Recording, Option<Problem>) {
         },
         Err(error) => (
             Recording::default(),
-            problem(None, format!("cannot be read: {error}")),
+            problem(
+                None,
+                format!(
+                    "cannot be read: {error}; make it readable, or delete it and run `verify record`"
+                ),
+            ),
         ),
     }
 }

@@ -72,12 +72,13 @@ pub fn parse(block: &str) -> Vec<Command> {
 }
 
 /// The shell script that runs the commands one by one in one shell, so that `cd` and variables last. After
-/// each it writes the status to descriptor 9 and waits there for a line.
+/// each it writes the status to descriptor 9 and waits there for a line; the next one finds it in `$?`.
 pub fn script(commands: &[Command]) -> String {
-    let mut script = String::new();
+    let mut script =
+        "__verify() { echo \"$1\" >&9; IFS= read -r _ <&9; return \"$1\"; }; ".to_owned();
     for command in commands {
         script.push_str(&command.text);
-        script.push_str("\necho $? >&9; IFS= read -r _ <&9\n");
+        script.push_str("\n__verify $?\n");
     }
     script
 }

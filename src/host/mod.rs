@@ -117,7 +117,6 @@ pub struct Host {
     process: Child,
     sessions: AtomicU64,
     environment: Vec<(String, String)>,
-    path: String,
     root: PathBuf,
     pub ready: Ready,
     lost: AtomicBool,
@@ -139,27 +138,8 @@ impl Host {
     pub fn start(interpreter: &Interpreter, directory: TempDir, options: &Options) -> Result<Host> {
         let root = &*directory.path().canonicalize()?;
         let program = host_program()?;
-        let path = search_path(interpreter, root, options)?;
-        let mut environment: Vec<(String, String)> = vec![
-            ("PATH".to_owned(), path.clone()),
-            ("HOME".to_owned(), root.to_string_lossy().into_owned()),
-            ("TMPDIR".to_owned(), root.to_string_lossy().into_owned()),
-            (
-                "PYTHONHASHSEED".to_owned(),
-                options.conditions.hash_seed().to_string(),
-            ),
-        ];
-        environment.extend(
-            ENVIRONMENT
-                .iter()
-                .map(|&(name, value)| (name.to_owned(), value.to_owned())),
-        );
-        environment.extend(options.environment.iter().cloned());
-        let varied = options.conditions.environment();
-        environment.retain(|(name, _)| !varied.iter().any(|(other, _)| other == name));
-        environment.extend(varied);
+        let environment = environment(interpreter, root, options)?;
         let processors = options.conditions.processors();
-
         // What a killed host leaves behind comes to us; see `end_orphans`.
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Pid::from_raw(1));
@@ -200,7 +180,6 @@ impl Host {
             process,
             sessions: AtomicU64::new(0),
             environment,
-            path,
             root: root.to_owned(),
             ready: Ready::default(),
             lost: AtomicBool::new(false),
@@ -315,7 +294,9 @@ impl Host {
 
     /// Finds a program as a session would.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
-        find_in(std::env::split_paths(&OsString::from(&self.path)), name)
+        let path = self.environment.iter().rfind(|(name, _)| name == "PATH");
+        let path = path.map_or("", |(_, path)| path);
+        find_in(std::env::split_paths(&OsString::from(path)), name)
     }
 
     /// Whether the host has died, which only its sessions and requests to it notice.
@@ -439,6 +420,33 @@ fn host_program() -> Result<PathBuf> {
         "`{}` is missing: `{HOST_PROGRAM}` belongs beside `verify`; install both with `cargo install`",
         beside.display()
     )
+}
+
+/// The variables that Python is started with. Each session has its own directory as `HOME` and `TMPDIR`;
+/// `root` takes stand-ins for programs that the interpreter's directory lacks.
+pub fn environment(
+    interpreter: &Interpreter,
+    root: &Path,
+    options: &Options,
+) -> Result<Vec<(String, String)>> {
+    let directory = root.to_string_lossy().into_owned();
+    let own = [
+        ("PATH", search_path(interpreter, root, options)?),
+        ("HOME", directory.clone()),
+        ("TMPDIR", directory),
+        ("PYTHONHASHSEED", options.conditions.hash_seed().to_string()),
+    ];
+    let fixed = ENVIRONMENT
+        .iter()
+        .map(|&(name, value)| (name, value.to_owned()));
+    let ours = own.into_iter().chain(fixed);
+    let varied = options.conditions.environment();
+    Ok(ours
+        .map(|(name, value)| (name.to_owned(), value))
+        .chain(options.environment.iter().cloned())
+        .filter(|(name, _)| !varied.iter().any(|(other, _)| other == name))
+        .chain(varied.iter().cloned())
+        .collect())
 }
 
 /// The session's `PATH`. `python`, `python3` and `pip` come first on it and are those of the chosen

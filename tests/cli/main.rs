@@ -17,10 +17,12 @@
 //! | `output_in_pages` | blocks of output that `record` keeps in the pages |
 //! | `hostile` | that no example can fool the verdict or harm another |
 //! | `endings` | the end of a session: what shows when Python shuts down |
-//! | `safety` | nothing is lost: crashes, full disks, two at once, Ctrl-C |
+//! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
+//! | `safety` | nothing is lost: `record` is killed at any moment, has no room, may not write |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
 //! | `commands` | subcommands, reports for people, exit statuses |
+//! | `readme` | that README's tour is what happens |
 //! | `cases` | the whole small books of `tests/cases/` |
 #![allow(
     clippy::too_many_lines,
@@ -31,13 +33,18 @@
     reason = "in a test, a panic is how a failure is told; the fixture serves more modules to come"
 )]
 
+mod cases;
 mod consoles;
 mod endings;
 mod finding;
 mod hostile;
 mod inline;
+mod interpreters;
+mod interrupted;
+mod mistakes;
 mod project;
 mod proving;
+mod readme;
 mod recording;
 mod safety;
 mod sandbox;

@@ -8,7 +8,6 @@ def preload(names):
     """
     import builtins
     import sys
-    import warnings
     from _frozen_importlib import _find_and_load
     import _frozen_importlib as importlib
 
@@ -16,6 +15,7 @@ def preload(names):
     original_import = builtins.__import__
     imports = {}
     loading = []
+    found = set()
 
     def note(name):
         if loading and name != loading[-1]:
@@ -23,6 +23,7 @@ def preload(names):
 
     def traced_find_and_load(name, import_):
         note(name)
+        found.add(name)
         loading.append(name)
         try:
             return _find_and_load(name, import_)
@@ -48,6 +49,8 @@ def preload(names):
     importlib._find_and_load = traced_find_and_load
     builtins.__import__ = traced_import
     try:
+        import warnings
+
         for name in names:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -65,6 +68,10 @@ def preload(names):
 
     stored = {}
     added = [name for name in sys.modules if name not in at_start]
+    for name in added:
+        # Such as `typing.re`: never imported, but put there by the package.
+        if name not in found:
+            imports.setdefault(name.rpartition(".")[0], {})[name] = None
     for name in added:
         module = sys.modules[name]
         package, _, attribute = name.rpartition(".")

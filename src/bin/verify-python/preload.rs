@@ -34,6 +34,8 @@ pub(crate) struct Preloaded {
     heap: &'static Heap,
     /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
     given: Mutex<HashSet<String>>,
+    /// Modules that Python itself had loaded when the host began.
+    at_start: HashSet<String>,
 }
 
 struct Stored {
@@ -52,18 +54,38 @@ const REFRESH: &[(&str, &str)] = &[(
     "_startTime = time.time_ns() if isinstance(_startTime, int) else time.time()",
 )];
 
+/// Names of the modules that are loaded.
+pub(crate) fn loaded(py: Python<'_>) -> PyResult<HashSet<String>> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    // A copy, since asking pyo3 for an iterator may itself import.
+    let names = modules.call_method0("copy")?;
+    names.try_iter()?.map(|name| name?.extract()).collect()
+}
+
+/// Takes out of `sys.modules` what our own work has brought in: no script would find it there.
+fn unload_others(py: Python<'_>, at_start: &HashSet<String>) -> PyResult<()> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    for name in loaded(py)?.difference(at_start) {
+        modules.del_item(name)?;
+    }
+    Ok(())
+}
+
 /// Imports what is asked for and puts it in store.
 pub(crate) fn preload(
     py: Python<'_>,
     names: &[String],
     heap: &'static Heap,
+    at_start: HashSet<String>,
 ) -> PyResult<Preloaded> {
+    unload_others(py, &at_start)?;
     let mut preloaded = Preloaded {
         modules: HashMap::new(),
         library: library(py)?,
         finders: finders(py)?,
         heap,
         given: Mutex::default(),
+        at_start,
     };
     if names.is_empty() {
         return Ok(preloaded);
@@ -134,6 +156,7 @@ impl Preloaded {
         py: Python<'_>,
         session_file: &Rc<RefCell<Option<String>>>,
     ) -> PyResult<()> {
+        unload_others(py, &self.at_start)?;
         let importlib = py.import("_frozen_importlib")?;
         let find_and_load = importlib.getattr("_find_and_load")?.unbind();
         let modules: Py<PyAny> = py.import("sys")?.getattr("modules")?.unbind();

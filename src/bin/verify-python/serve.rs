@@ -78,9 +78,10 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
 
 /// Everything that happens once, before the first fork.
 fn prepare(py: Python<'_>, setup: &HostSetup) -> PyResult<(Vec<String>, Preloaded, &'static Heap)> {
+    let at_start = preload::loaded(py)?;
     let heap = Heap::new(py)?;
     let found = preload::probe(py, &setup.probe)?;
-    let preloaded = preload::preload(py, &setup.preload, heap)?;
+    let preloaded = preload::preload(py, &setup.preload, heap, at_start)?;
     move_objects(py, setup.layout)?;
     heap.freeze(py)?;
     Ok((found, preloaded, heap))
