@@ -88,6 +88,18 @@ impl Book {
         problems.extend(shared_recordings(&pages));
         Ok(Book { pages, problems })
     }
+
+    /// Reads one page again. Where that cannot be done, the page stays as it was.
+    pub fn read_again(&mut self, config: &Config, number: usize) -> Vec<Problem> {
+        let page = &mut self.pages[number];
+        match read_page(config, page.file.clone(), &page.name) {
+            Ok((read, problems)) => {
+                *page = read;
+                problems
+            }
+            Err(problem) => vec![problem],
+        }
+    }
 }
 
 /// `a.md` and `a.markdown` would write over each other's recording.
@@ -208,7 +220,8 @@ fn reading_order(file: &Path) -> Vec<(u8, String)> {
         .collect()
 }
 
-fn is_page(path: &Path) -> bool {
+/// Whether a file is a page by its name.
+pub fn is_page(path: &Path) -> bool {
     path.extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))

@@ -28,12 +28,13 @@ use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::{Mode, ProcessLimits, Program, Protections, Statement, Unit};
 use crate::recording::Recording;
-use crate::report::{Event, ExampleResult, PageResult, Started};
+use crate::report::{Event, ExampleResult, PageResult, Rerun, Started};
 use crate::sandbox;
 use crate::schedule;
 use crate::scratch::Scratch;
 use crate::session;
 use crate::state::LastRun;
+use crate::trace::{self, Trace, Traces};
 use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
 
 /// How to run, apart from what to run.
@@ -173,33 +174,73 @@ pub fn run<'a>(
     plans: &[SessionPlan],
     on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
 ) -> Result<Results<'a>> {
+    let ground = Ground::new(run, run.interpreter, plans)?;
+    run_on(run, &ground, None, plans, on_event)
+}
+
+/// What sessions run on. It may outlive a run, if the interpreter does.
+#[derive(Debug)]
+pub struct Ground<'i> {
+    hosts: Hosts<'i>,
+    /// Without a module in store, for the sessions that could tell.
+    bare: Option<Hosts<'i>>,
+}
+
+impl<'i> Ground<'i> {
+    pub fn new(
+        run: &Run<'_>,
+        interpreter: &'i Interpreter,
+        plans: &[SessionPlan],
+    ) -> Result<Ground<'i>> {
+        let options = host_options(run, plans)?;
+        let could_tell = plans.iter().any(|plan| looks_inside(run.book, plan));
+        let bare = if !options.preload.is_empty() && could_tell {
+            let options = host::Options {
+                preload: Vec::new(),
+                ..options.clone()
+            };
+            Some(Hosts::start(interpreter, options)?)
+        } else {
+            None
+        };
+        let hosts = Hosts::start(interpreter, options)?;
+        if run.settings.sandbox == Sandbox::Strict {
+            nothing_is_missing(hosts.ready.protections.as_ref())?;
+        }
+        Ok(Ground { hosts, bare })
+    }
+
+    /// Whether it does for these sessions as well as for those that it was made for.
+    pub fn suffices(&self, run: &Run<'_>, plans: &[SessionPlan]) -> Result<bool> {
+        let hides_nothing = self.bare.is_some() || !self.hosts.has_preloaded();
+        let could_tell = plans.iter().any(|plan| looks_inside(run.book, plan));
+        Ok(self.hosts.know(&host_options(run, plans)?) && (hides_nothing || !could_tell))
+    }
+}
+
+/// As [`run`], on hosts that may have run sessions before. With `traces`, what a session did in an earlier run
+/// and what nothing speaks against is not done again.
+pub fn run_on<'a>(
+    run: &Run<'a>,
+    ground: &Ground<'a>,
+    traces: Option<&Traces>,
+    plans: &[SessionPlan],
+    on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+) -> Result<Results<'a>> {
     let Run {
         book,
         interpreter,
         settings,
         ..
     } = *run;
+    let Ground { hosts, bare } = ground;
     let began = SystemTime::now();
     let conditions = &settings.conditions;
-    let options = host_options(run, plans)?;
-    // Without a module in store, for the sessions that could tell.
-    let bare = if !options.preload.is_empty() && plans.iter().any(|plan| looks_inside(book, plan)) {
-        let options = host::Options {
-            preload: Vec::new(),
-            ..options.clone()
-        };
-        Some(Hosts::start(interpreter, options)?)
-    } else {
-        None
-    };
-    let hosts = Hosts::start(interpreter, options)?;
-    if settings.sandbox == Sandbox::Strict {
-        nothing_is_missing(hosts.ready.protections.as_ref())?;
-    }
     let runner = Runner {
         run: *run,
-        hosts: &hosts,
-        bare: bare.as_ref().unwrap_or(&hosts),
+        hosts,
+        bare: bare.as_ref().unwrap_or(hosts),
+        traces,
         version: version(interpreter),
     };
     on_event(&Event::Started(&Started {
@@ -284,6 +325,7 @@ struct Pages<'a> {
     page_of: Vec<usize>,
     /// Pages in order, each with its sessions that are still to come and the results so far.
     waiting: BTreeMap<usize, (usize, Vec<(usize, ExampleResult<'a>)>)>,
+    reruns: HashMap<usize, Rerun>,
     results: Results<'a>,
     missing: usize,
 }
@@ -298,6 +340,7 @@ impl<'a> Pages<'a> {
             run: *run,
             page_of: plans.iter().map(|plan| plan.page).collect(),
             waiting,
+            reruns: HashMap::new(),
             results: Results {
                 pages: Vec::new(),
                 contexts: HashMap::new(),
@@ -320,6 +363,9 @@ impl<'a> Pages<'a> {
             self.results
                 .contexts
                 .insert((page, *position), session.context.clone());
+        }
+        if let Some(rerun) = session.rerun {
+            self.reruns.entry(page).or_default().add(rerun);
         }
         let (sessions, results) = self
             .waiting
@@ -346,9 +392,11 @@ impl<'a> Pages<'a> {
     ) -> io::Result<()> {
         results.sort_by_key(|(position, _)| *position);
         let examples = results.into_iter().map(|(_, result)| result).collect();
+        let rerun = self.reruns.remove(&page);
         let page = &self.run.book.pages[page];
         let result = PageResult {
             page,
+            rerun,
             interpreter: self.run.interpreter,
             examples,
         };
@@ -597,6 +645,7 @@ struct Runner<'h, 'a> {
     hosts: &'h Hosts<'a>,
     /// For sessions that look inside the interpreter.
     bare: &'h Hosts<'a>,
+    traces: Option<&'h Traces>,
     version: Version,
 }
 
@@ -604,6 +653,8 @@ struct Runner<'h, 'a> {
 struct SessionResults<'a> {
     results: Vec<(usize, ExampleResult<'a>)>,
     context: Context,
+    /// Where traces are kept.
+    rerun: Option<Rerun>,
 }
 
 impl SessionResults<'_> {
@@ -625,12 +676,40 @@ impl<'a> Runner<'_, 'a> {
             self.hosts
         };
         let shared = hosts.shared()?;
-        let results = self.session_on(&shared, number, plan);
+        let results = match self.traces {
+            None => self.session_on(&shared, number, plan, &mut None),
+            Some(traces) => {
+                let key = self.key(plan);
+                let mut trace = traces
+                    .take(&key)
+                    .filter(|trace| Arc::ptr_eq(&trace.host, &shared));
+                if trace.is_none() {
+                    let directory = shared.root().join(traces.number().to_string());
+                    trace = Some(Trace::new(&shared, directory));
+                }
+                let results = self.session_on(&shared, number, plan, &mut trace);
+                if let Some(mut trace) = trace.filter(|_| results.is_ok() && !hosts.lost(&shared)) {
+                    trace.was_run = true;
+                    traces.put(key, trace);
+                }
+                results
+            }
+        };
         if !hosts.lost(&shared) {
             return results;
         }
         drop(shared);
-        self.session_on(&*hosts.own()?, number, plan)
+        self.session_on(&*hosts.own()?, number, plan, &mut None)
+    }
+
+    /// By which a session is known although its examples change: its page, and its place among the page's sessions.
+    fn key(&self, plan: &SessionPlan) -> trace::Key {
+        let page = &self.run.book.pages[plan.page];
+        let groups = session::group(&page.examples, self.run.config.session);
+        let place = groups
+            .iter()
+            .position(|group| group.first() == plan.examples.first());
+        (page.key.clone(), place.unwrap_or_default())
     }
 
     fn session_on(
@@ -638,52 +717,57 @@ impl<'a> Runner<'_, 'a> {
         host: &Host,
         number: usize,
         plan: &SessionPlan,
+        trace: &mut Option<Trace>,
     ) -> Result<SessionResults<'a>> {
         let page = &self.run.book.pages[plan.page];
-        let directory = host.root().join(number.to_string());
-        let scratch = directory.join("project");
-        fs::create_dir_all(&scratch)
-            .with_context(|| format!("cannot make `{}`", scratch.display()))?;
-        let mut session = Session {
-            runner: self,
-            host,
-            page,
-            recording: &self.run.recordings[plan.page],
-            files: Scratch::open(&directory)
-                .with_context(|| format!("cannot open `{}`", directory.display()))?,
-            scratch,
-            directory: &directory,
-            own_network: plan
-                .examples
-                .iter()
-                .any(|&at| sandbox::uses_network(&page.examples[at].source)),
-            running: None,
-            fault: None,
-            finished: false,
-            sources: Vec::new(),
-            context: Context::default(),
+        let directory = match &trace {
+            Some(trace) => trace.directory.clone(),
+            None => host.root().join(number.to_string()),
         };
-        session.context.scratch = session.scratch.to_string_lossy().into_owned();
+        let mut session = Session::open(self, host, plan, &directory)?;
         let is_probe = |at: usize| self.run.settings.probe && plan.selected.contains(&at);
         let last = plan
             .examples
             .iter()
             .copied()
             .rfind(|&at| self.runs_in_python(&page.examples[at], is_probe(at)));
+        let examples: Vec<(&'a Example, bool)> = plan
+            .examples
+            .iter()
+            .map(|&at| (&page.examples[at], Some(at) == last))
+            .collect();
+        if let Some(trace) = trace.take() {
+            session.recall(trace, &examples);
+        }
         let mut results = Vec::new();
         let mut blocked_by: Option<&str> = None;
-        for &position in &plan.examples {
+        let mut next = 0;
+        while let Some(&position) = plan.examples.get(next) {
+            if blocked_by.is_none() && session.has_to_go_back(next) {
+                next = session.go_back(&examples, next)?;
+                results.retain(|(done, _)| plan.examples[..next].contains(done));
+                continue;
+            }
+            let step = next;
+            next += 1;
             let example = &page.examples[position];
             let (verdict, outcome) = match (self.skip(example, is_probe(position)), blocked_by) {
-                (Some(verdict), _) => (verdict, None),
+                (Some(verdict), None) => {
+                    session.step(&examples, step)?;
+                    (verdict, None)
+                }
+                (Some(verdict), Some(_)) => (verdict, None),
                 (None, Some(by)) => (Verdict::Blocked { by: by.to_owned() }, None),
-                (None, None) => session.example(example, Some(position) == last)?,
+                (None, None) => {
+                    let outcome = session.step(&examples, step)?;
+                    session.judge(example, outcome)
+                }
             };
             let breaks = match &verdict {
                 Verdict::Failed(failure) => outcome.is_some() && !failure.leaves_session_intact(),
                 _ => false,
             };
-            if blocked_by.is_none() && (breaks || session.ended_too_early()) {
+            if blocked_by.is_none() && (breaks || session.ended_too_early(step)) {
                 blocked_by = Some(&example.id);
             }
             if plan.selected.contains(&position) && !matches!(example.kind, Kind::File(_)) {
@@ -704,14 +788,24 @@ impl<'a> Runner<'_, 'a> {
         }
         let context = session.context.clone();
         let (scratch, saved) = (session.scratch.clone(), session.sources.len());
+        let past = session.past.take();
         drop(session);
+        let rerun = past.as_ref().map(Past::rerun);
+        *trace = past.map(|past| past.trace);
         // The directory goes with the run's. Only one that holds more than the examples' own files goes now,
         // lest a big book fill the disk: for minutes after a file was deleted, each new one costs some
         // file systems (ext4) a search through all those whose place it may not take yet.
-        if fs::read_dir(&scratch).map_or(0, Iterator::count) > saved {
+        let is_needed = trace
+            .as_ref()
+            .is_some_and(|trace| !trace.checkpoints.is_empty());
+        if !is_needed && fs::read_dir(&scratch).map_or(0, Iterator::count) > saved {
             let _ = fs::remove_dir_all(&directory);
         }
-        Ok(SessionResults { results, context })
+        Ok(SessionResults {
+            results,
+            context,
+            rerun,
+        })
     }
 
     fn runs_in_python(&self, example: &Example, is_probe: bool) -> bool {
@@ -769,19 +863,223 @@ struct Session<'r, 'a> {
     files: Scratch,
     /// Whether an example of it looks as if it used the network.
     own_network: bool,
-    running: Option<Running<'r>>,
+    running: Option<Running>,
     /// Why the next example cannot be run.
     fault: Option<String>,
     /// The last example has been sent, with which the interpreter ends.
     finished: bool,
     /// Files that examples were saved as, with the examples.
     sources: Vec<(PathBuf, &'a Example)>,
+    /// Nothing is written: it is only asked what would be run.
+    rehearses: bool,
+    /// Where traces are kept.
+    past: Option<Past>,
     context: Context,
 }
 
-impl<'a> Session<'_, 'a> {
+/// What a session did last time, and how far that holds.
+struct Past {
+    trace: Trace,
+    /// What the run of each example depends on besides those before it.
+    inputs: Vec<String>,
+    /// How many of the first steps hold. They are not run.
+    holding: usize,
+    /// Steps run from now on.
+    is_over: bool,
+    /// Why more has to run than from the first step that changed.
+    reason: Option<String>,
+}
+
+impl Past {
+    /// How much of the session ran this time.
+    fn rerun(&self) -> Rerun {
+        let ran =
+            |steps: &[trace::Step]| steps.iter().filter(|step| step.outcome.is_some()).count();
+        let steps = &self.trace.steps;
+        Rerun {
+            ran: ran(&steps[self.holding.min(steps.len())..]),
+            of: ran(steps),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+impl<'r, 'a> Session<'r, 'a> {
+    fn open(
+        runner: &'r Runner<'r, 'a>,
+        host: &'r Host,
+        plan: &SessionPlan,
+        directory: &'r Path,
+    ) -> Result<Session<'r, 'a>> {
+        let page = &runner.run.book.pages[plan.page];
+        let scratch = directory.join("project");
+        fs::create_dir_all(&scratch)
+            .with_context(|| format!("cannot make `{}`", scratch.display()))?;
+        let context = Context {
+            scratch: scratch.to_string_lossy().into_owned(),
+            ..Context::default()
+        };
+        Ok(Session {
+            runner,
+            host,
+            page,
+            recording: &runner.run.recordings[plan.page],
+            files: Scratch::open(directory)
+                .with_context(|| format!("cannot open `{}`", directory.display()))?,
+            scratch,
+            directory,
+            own_network: plan
+                .examples
+                .iter()
+                .any(|&at| sandbox::uses_network(&page.examples[at].source)),
+            running: None,
+            fault: None,
+            finished: false,
+            sources: Vec::new(),
+            rehearses: false,
+            past: None,
+            context,
+        })
+    }
+
+    /// Looks up how much of what the session did last time holds.
+    fn recall(&mut self, trace: Trace, examples: &[(&'a Example, bool)]) {
+        let inputs = self.rehearse(examples);
+        self.sources.clear();
+        self.past = Some(Past {
+            holding: trace.holds_for(&inputs),
+            inputs,
+            trace,
+            is_over: false,
+            reason: None,
+        });
+    }
+
+    /// What running these examples would depend on; leaves behind the names of the files that it would.
+    fn rehearse(&mut self, examples: &[(&'a Example, bool)]) -> Vec<String> {
+        self.rehearses = true;
+        let inputs = examples
+            .iter()
+            .map(|&(example, last)| self.input(example, last))
+            .collect();
+        self.rehearses = false;
+        inputs
+    }
+
+    fn input(&mut self, example: &'a Example, last: bool) -> String {
+        let config = self.runner.run.config;
+        // Probes leave no traces.
+        let is_probe = false;
+        if self.runner.reason_to_skip(example, is_probe).is_some() {
+            return String::new();
+        }
+        let runs = match &example.kind {
+            Kind::File(path) => {
+                self.write_file(example, path);
+                format!("{path} {}", example.source)
+            }
+            Kind::Console(_) if self.why_not_run(example).is_some() => return String::new(),
+            Kind::Console(_) => format!("{:?} {}", example.attributes.env, example.source),
+            Kind::Module(_) | Kind::Transcript(_) => {
+                serde_json::to_string(&self.unit(example, last)).expect("units serialize")
+            }
+        };
+        let limits = (
+            self.own_network,
+            ProcessLimits::of(config, session_memory(self.page, example)),
+            self.limits(example),
+        );
+        format!("{runs} {:?} {limits:?}", example.attributes.artifacts)
+    }
+
+    /// Whether this is the first step that has to run: what the session did last time holds no further.
+    fn has_to_go_back(&self, step: usize) -> bool {
+        let past = self.past.as_ref();
+        past.is_some_and(|past| !past.is_over && step == past.holding)
+    }
+
+    /// Takes the session to where it was before this step, or before an earlier one; returns which it is.
+    fn go_back(&mut self, examples: &[(&'a Example, bool)], step: usize) -> Result<usize> {
+        let past = self.past.as_mut().expect("only the past leads back");
+        past.is_over = true;
+        self.running = past.trace.go_back(step)?;
+        past.holding = past.trace.steps.len();
+        if past.holding < step
+            && let Some(gap) = &past.trace.gap
+        {
+            let (before, _) = examples[gap.before.saturating_sub(1).min(step)];
+            past.reason = Some(format!(
+                "no checkpoint behind `{}`: {}",
+                before.id, gap.reason
+            ));
+        }
+        let from = past.holding;
+        fs::create_dir_all(&self.scratch)?;
+        self.files = Scratch::open(self.directory)?;
+        self.sources.clear();
+        self.rehearse(&examples[..from]);
+        Ok(from)
+    }
+
+    /// Does what one example asks for, or finds out that it has been done.
+    fn step(&mut self, examples: &[(&'a Example, bool)], step: usize) -> Result<Option<Outcome>> {
+        let (example, last) = examples[step];
+        match &self.past {
+            None => self.run(example, last),
+            Some(past) if past.is_over => self.run_and_note(example, last, step),
+            Some(past) => {
+                let outcome = past.trace.steps[step].outcome.clone();
+                self.rehearse(&examples[step..=step]);
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn run_and_note(
+        &mut self,
+        example: &'a Example,
+        last: bool,
+        step: usize,
+    ) -> Result<Option<Outcome>> {
+        let past = self.past.as_mut().expect("who has one notes");
+        let input = std::mem::take(&mut past.inputs[step]);
+        let is_run = !input.is_empty();
+        if is_run
+            && past.trace.was_run
+            && self.fault.is_none()
+            && let Some(running) = self.running.take_if(|running| running.is_alive())
+        {
+            let sources = self
+                .sources
+                .iter()
+                .map(|(_, example)| example.source.as_str());
+            self.running = Some(past.trace.mark(running, sources)?);
+        }
+        let outcome = if is_run {
+            self.run(example, last)?
+        } else {
+            None
+        };
+        let ended = self.is_cut_off();
+        if let Some(past) = &mut self.past {
+            past.trace.steps.push(trace::Step {
+                input,
+                outcome: outcome.clone(),
+                ended,
+            });
+        }
+        Ok(outcome)
+    }
+
     /// Whether the interpreter is gone although examples were to follow.
-    fn ended_too_early(&self) -> bool {
+    fn ended_too_early(&self, step: usize) -> bool {
+        match &self.past {
+            Some(past) => past.trace.steps.get(step).is_some_and(|step| step.ended),
+            None => self.is_cut_off(),
+        }
+    }
+
+    fn is_cut_off(&self) -> bool {
         !self.finished
             && self
                 .running
@@ -789,27 +1087,36 @@ impl<'a> Session<'_, 'a> {
                 .is_some_and(|running| !running.is_alive())
     }
 
-    fn example(&mut self, example: &'a Example, last: bool) -> Result<(Verdict, Option<Outcome>)> {
-        let outcome = match &example.kind {
+    fn run(&mut self, example: &'a Example, last: bool) -> Result<Option<Outcome>> {
+        Ok(match &example.kind {
             Kind::File(path) => {
                 self.write_file(example, path);
-                return Ok((Verdict::Ran, None));
+                None
             }
-            Kind::Console(_) if !self.runner.run.config.console => {
-                let reason = "console blocks run only where `verify.toml` says `console = true`";
-                return Ok((
-                    Verdict::Illustrative {
-                        reason: reason.to_owned(),
-                    },
-                    None,
-                ));
-            }
-            Kind::Console(_) if example.attributes.norun.is_some() => {
-                let reason = example.attributes.norun.clone().unwrap_or_default();
-                return Ok((Verdict::Illustrative { reason }, None));
-            }
-            Kind::Console(commands) => self.run_console(example, commands)?,
-            Kind::Module(_) | Kind::Transcript(_) => self.run_python(example, last)?,
+            Kind::Console(_) if self.why_not_run(example).is_some() => None,
+            Kind::Console(commands) => Some(self.run_console(example, commands)?),
+            Kind::Module(_) | Kind::Transcript(_) => Some(self.run_python(example, last)?),
+        })
+    }
+
+    /// Why the commands of a console block are only shown.
+    fn why_not_run<'e>(&self, example: &'e Example) -> Option<&'e str> {
+        if !self.runner.run.config.console {
+            return Some("console blocks run only where `verify.toml` says `console = true`");
+        }
+        example.attributes.norun.as_deref()
+    }
+
+    /// What is to be said of an example that was not skipped.
+    fn judge(&self, example: &Example, outcome: Option<Outcome>) -> (Verdict, Option<Outcome>) {
+        let Some(outcome) = outcome else {
+            let verdict = match &example.kind {
+                Kind::Console(_) => Verdict::Illustrative {
+                    reason: self.why_not_run(example).unwrap_or_default().to_owned(),
+                },
+                _ => Verdict::Ran,
+            };
+            return (verdict, None);
         };
         let recorded = self
             .recording
@@ -835,7 +1142,7 @@ impl<'a> Session<'_, 'a> {
         {
             verdict = other;
         }
-        Ok((verdict, Some(outcome)))
+        (verdict, Some(outcome))
     }
 
     fn run_python(&mut self, example: &'a Example, last: bool) -> Result<Outcome> {
@@ -1059,7 +1366,7 @@ impl<'a> Session<'_, 'a> {
 
     fn write_file(&mut self, example: &'a Example, name: &str) {
         let path = self.scratch.join(name);
-        if path.exists() {
+        if path.exists() && !self.rehearses {
             // Python takes cached bytecode for current when size and second of a file are the same.
             if let Some(parent) = path.parent() {
                 let _ = fs::remove_dir_all(parent.join("__pycache__"));
@@ -1072,6 +1379,9 @@ impl<'a> Session<'_, 'a> {
     /// Writes a file below the session's directory. If an earlier example made that impossible, the next one
     /// fails, and says so.
     fn write(&mut self, path: &Path, bytes: &[u8]) {
+        if self.rehearses {
+            return;
+        }
         let name = path.strip_prefix(self.directory).unwrap_or(path);
         if let Err(error) = self.files.write(name, bytes) {
             let name = path.strip_prefix(&self.scratch).unwrap_or(name).display();

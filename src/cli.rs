@@ -20,6 +20,16 @@ Examples:
 Exit status: 0 all good, 1 an example is not as expected, 2 usage, configuration or environment,
 3 nothing to run, 130 interrupted.";
 
+const WATCH: &str = "\
+First everything that is selected runs. After that each saved page runs again: of a session only what has
+changed and what follows it, from a copy of the process that was kept just before. The line of the page
+says how much ran; a session that left threads, child processes or open files behind goes back further, and says so.
+A saved recording is compared again without running anything; a saved `verify.toml` starts over.
+
+Keys on a terminal: `a` runs everything again, `f` filters as `-k` does, `r` records what is selected, `q` quits.
+
+Exit status: 0 after `q`, 2 usage, configuration or environment, 130 after Ctrl-C.";
+
 /// Proves the Python examples in Markdown: runs them and compares what they do with what is recorded.
 #[derive(Debug, Parser)]
 #[command(name = "verify", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -34,6 +44,9 @@ pub struct Cli {
 pub enum Command {
     /// Record new and changed outputs, after several runs have shown that they are stable
     Record(Record),
+    /// Check what is saved, as soon as it is saved
+    #[command(after_help = WATCH)]
+    Watch(Watch),
     /// List every fence with its line, its id and what becomes of it; starts no Python
     List(List),
     /// Run an example and show its source, what it did and what is recorded
@@ -70,7 +83,17 @@ pub struct Doubt {
     pub probe_skips: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub run: Run,
+    #[command(flatten)]
+    pub report: Report,
+}
+
+#[derive(Debug, Clone, Args)]
 pub struct Record {
     #[command(flatten)]
     pub selection: Selection,
@@ -120,7 +143,7 @@ pub struct Init {
 }
 
 /// What to run. Everything that is given must hold.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
 pub struct Selection {
     /// Pages, or directories of pages [default: `pages` of `verify.toml`, or here]
@@ -146,7 +169,7 @@ pub struct Selection {
     pub failed: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Running")]
 pub struct Run {
     /// A version such as 3.12, a Python, or an environment; several run one after the other
@@ -178,7 +201,7 @@ pub struct Run {
     pub no_sync: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Report")]
 pub struct Report {
     /// How to report

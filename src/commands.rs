@@ -327,12 +327,12 @@ pub fn init(arguments: &cli::Init) -> Result<Status> {
 }
 
 /// A book with everything that is known of it before anything runs.
-struct Project {
-    config: Config,
-    book: Book,
-    recordings: Recordings,
-    selection: Selection,
-    problems: Vec<Problem>,
+pub(crate) struct Project {
+    pub(crate) config: Config,
+    pub(crate) book: Book,
+    pub(crate) recordings: Recordings,
+    pub(crate) selection: Selection,
+    pub(crate) problems: Vec<Problem>,
     /// Paths were typed, so that pages may be missing from `book`.
     partial: bool,
 }
@@ -355,7 +355,7 @@ impl Project {
         })
     }
 
-    fn load(arguments: &cli::Selection) -> Result<Project> {
+    pub(crate) fn load(arguments: &cli::Selection) -> Result<Project> {
         let missing: Vec<String> = arguments
             .paths
             .iter()
@@ -412,7 +412,7 @@ impl Project {
         })
     }
 
-    fn plans(&self, run: &cli::Run) -> Vec<SessionPlan> {
+    pub(crate) fn plans(&self, run: &cli::Run) -> Vec<SessionPlan> {
         let plans = check::plan(&self.book, &self.config, &self.selection);
         match run.shard {
             Some((part, of)) => check::shard(plans, part, of),
@@ -420,7 +420,7 @@ impl Project {
         }
     }
 
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.selection.is_everything() && !self.partial
     }
 
@@ -446,7 +446,11 @@ impl Project {
     }
 
     /// The interpreter to run on, with the book's packages.
-    fn interpreter(&self, request: Option<&Request>, run: &cli::Run) -> Result<Interpreter> {
+    pub(crate) fn interpreter(
+        &self,
+        request: Option<&Request>,
+        run: &cli::Run,
+    ) -> Result<Interpreter> {
         let cache = self.config.cache_directory();
         let environment = |name: &str| std::env::var_os(name);
         let interpreter = interpreter::discover(request, &self.config.root, &environment, &cache)?;
@@ -723,7 +727,7 @@ impl Project {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
-    fn orphans(&self) -> Vec<String> {
+    pub(crate) fn orphans(&self) -> Vec<String> {
         let here = std::env::current_dir()
             .and_then(|path| path.canonicalize())
             .unwrap_or_default();
@@ -780,7 +784,7 @@ impl Project {
 }
 
 /// Where events go: the chosen format, the human one beside it, the progress bar.
-struct Sinks {
+pub(crate) struct Sinks {
     reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)>,
     human: Human,
     color: cli::Color,
@@ -789,7 +793,7 @@ struct Sinks {
 }
 
 impl Sinks {
-    fn new(report: &cli::Report, several: bool) -> Result<Sinks> {
+    pub(crate) fn new(report: &cli::Report, several: bool) -> Result<Sinks> {
         let verbosity = match (report.quiet, report.verbose) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
@@ -844,7 +848,7 @@ impl Sinks {
         }
     }
 
-    fn start_bar(&mut self, sessions: usize) {
+    pub(crate) fn start_bar(&mut self, sessions: usize) {
         if !self.wants_bar {
             return;
         }
@@ -854,7 +858,7 @@ impl Sinks {
         self.bar = Some(bar);
     }
 
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+    pub(crate) fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
         if let Event::Progress { done, failed } = event {
             if let Some(bar) = &self.bar {
                 bar.set_position(*done as u64);
@@ -897,7 +901,7 @@ impl Sinks {
         Ok(())
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -919,7 +923,7 @@ fn stdout(color: cli::Color) -> Box<dyn Write> {
     }
 }
 
-fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
+pub(crate) fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
     if typed.is_empty() {
         return vec![None];
     }
@@ -949,7 +953,7 @@ fn wait_for_another_second(first: SystemTime) {
     }
 }
 
-fn settings(run: &cli::Run, config: &Config) -> Settings {
+pub(crate) fn settings(run: &cli::Run, config: &Config) -> Settings {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
         jobs: run.jobs.map_or(processors, usize::from),
@@ -979,7 +983,7 @@ fn nothing_to_check(project: &Project, run: &cli::Run) -> Status {
     }
 }
 
-fn nothing_to_run(project: &Project) -> Status {
+pub(crate) fn nothing_to_run(project: &Project) -> Status {
     let examples: usize = project
         .book
         .pages
@@ -1006,7 +1010,7 @@ fn nothing_to_run(project: &Project) -> Status {
     Status::NothingToRun
 }
 
-fn read_recording(page: &Page) -> (Recording, Option<Problem>) {
+pub(crate) fn read_recording(page: &Page) -> (Recording, Option<Problem>) {
     let Some(file) = page.recording.as_ref().filter(|file| file.exists()) else {
         return (Recording::default(), None);
     };

@@ -26,6 +26,8 @@
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `interpreter`, `config`, `conditions` |
 //! | [`scratch`] | a session's directory, written beside an example that may do anything there | – |
+//! | [`contents`] | what that directory held, to be put back | – |
+//! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome` |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
@@ -33,6 +35,7 @@
 //! | [`proof`] | running again under other conditions, and what makes an example differ | `check`, `diagnose` and what they use |
 //! | [`record`] | the other end of the pipeline: proving and writing | all of the above |
 //! | [`commands`] | one function per subcommand | all of the above |
+//! | [`watch`] | checking again whatever is saved | `commands` and what that starts from |
 //! | [`doctor`] | what this machine offers | `commands`, `host`, `sandbox` and what these start from |
 //! | [`cli`] | what was typed → what it means | `attributes`, `config` |
 //!
@@ -48,6 +51,7 @@ pub mod compare;
 pub mod conditions;
 pub mod config;
 pub mod console;
+pub mod contents;
 pub mod diagnose;
 pub mod diff;
 pub mod doctest;
@@ -72,4 +76,6 @@ pub mod schedule;
 pub mod scratch;
 pub mod session;
 pub mod state;
+pub mod trace;
 pub mod verdict;
+pub mod watch;

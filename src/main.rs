@@ -8,6 +8,7 @@ use verify::cli::{Cli, Command};
 use verify::commands::{self, Status};
 use verify::doctor;
 use verify::schedule::Interrupted;
+use verify::watch;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let status = match cli.command {
         None => commands::check(&cli.check),
         Some(Command::Record(arguments)) => commands::record(&arguments),
+        Some(Command::Watch(arguments)) => watch::watch(&arguments),
         Some(Command::List(arguments)) => commands::list(&arguments),
         Some(Command::Show(arguments)) => commands::show(&arguments),
         Some(Command::Init(arguments)) => commands::init(&arguments),

@@ -7,7 +7,8 @@
 //!   pipe on which the host reports how the process ended.
 //! - **control**: `verify` drives one session. It waits for an answer before it sends the next unit, so
 //!   whatever is readable on the session's stdout by then belongs to the unit that ended. What comes back
-//!   is sealed (see [`Seal`]), since an example may write to every descriptor that it finds.
+//!   is sealed (see [`Seal`]), since an example may write to every descriptor that it finds. A session that has
+//!   become a checkpoint is a host on its control socket.
 //!
 //! Examples print what they like on descriptors 1 and 2; nothing of ours ever travels there.
 
@@ -92,7 +93,7 @@ pub enum HostRequest {
 }
 
 /// How a session's process is set up before anything runs in it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionSetup {
     pub session: u64,
     pub seal: Seal,
@@ -119,7 +120,7 @@ pub struct ProcessLimits {
     pub open_files: Option<u64>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Program {
     /// Stay in this interpreter and run the units that come on the control socket.
     Python,
@@ -159,6 +160,9 @@ pub enum Command {
     Run(Box<Unit>),
     /// The last step's output has been read: go on.
     Continue,
+    /// Stay as you are from here on, and take [`HostRequest`]s on this socket: each fork of them is a session that
+    /// has all examples so far behind it.
+    Checkpoint,
     /// No more units: shut the interpreter down as Python does at the end of a file.
     Finish,
 }
@@ -213,6 +217,9 @@ pub enum Report {
     Step(StepReport),
     /// The unit ended: its completion record.
     Ended(UnitEnd),
+    /// The answer to [`Command::Checkpoint`]: what a copy of this process would not be true to; `None` if it
+    /// has become one.
+    Checkpoint { untrue: Option<String> },
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

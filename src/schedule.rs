@@ -21,6 +21,9 @@ impl std::error::Error for Interrupted {}
 /// From now on Ctrl-C and termination end a run in order; a second time they end it at once.
 pub fn watch_signals() -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    if SIGNAL.get().is_some() {
+        return Ok(());
+    }
     let flag = std::sync::Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())?;

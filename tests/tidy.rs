@@ -35,6 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "scratch",
             "session",
             "state",
+            "trace",
             "verdict",
         ],
     ),
@@ -69,6 +70,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("conditions", &[]),
     ("config", &["attributes", "doctest"]),
     ("console", &[]),
+    ("contents", &[]),
     ("diagnose", &["conditions", "matching", "normalize"]),
     ("diff", &[]),
     ("doctest", &[]),
@@ -167,6 +169,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("scratch", &[]),
     ("session", &["config", "example"]),
     ("state", &["report"]),
+    ("trace", &["contents", "host", "outcome"]),
     (
         "verdict",
         &[
@@ -180,18 +183,35 @@ const EDGES: &[(&str, &[&str])] = &[
             "recording",
         ],
     ),
+    (
+        "watch",
+        &[
+            "book",
+            "check",
+            "cli",
+            "commands",
+            "config",
+            "interpreter",
+            "report",
+            "schedule",
+            "state",
+            "trace",
+        ],
+    ),
 ];
 
 /// Modules that may write files: recordings and pages, scratch directories, what can be made again, reports.
 const WRITERS: &[&str] = &[
     "check",
     "commands",
+    "contents",
     "environment",
     "host",
     "interpreter",
     "record",
     "report",
     "state",
+    "trace",
 ];
 
 const WRITES: &[&str] = &[

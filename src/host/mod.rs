@@ -3,39 +3,40 @@
 //! `verify` itself never runs an example. It holds one end of a few pipes; whatever happens at the other
 //! end arrives here as bytes, as a [`protocol::ProcessEnd`], or as the end of a stream.
 
+mod checkpoint;
 mod hosts;
+mod origin;
 mod running;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, IoSlice, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 use tempfile::TempDir;
 
+pub use checkpoint::{Checkpoint, Untrue};
 pub use hosts::Hosts;
 pub use running::{Limits, Running, UnitOutcome};
 
+use self::origin::Origin;
 use crate::conditions::Conditions;
 use crate::config::Config;
 use crate::interpreter::Interpreter;
 use crate::processes;
 use crate::protocol::{
-    self, HostReady, HostRequest, HostSetup, ProcessLimits, Program, Protections, SandboxSetup,
-    Seal, SessionSetup,
+    self, HostReady, HostSetup, ProcessLimits, Program, Protections, SandboxSetup, Seal,
+    SessionSetup,
 };
 
 /// How long a host may take to start: Python, its `site`, and the modules it preloads.
@@ -112,14 +113,11 @@ impl Options {
 /// A warm interpreter that forks sessions. Dropping it ends them all.
 #[derive(Debug)]
 pub struct Host {
-    /// `None` once it has been closed, which tells the host to clean up and end.
-    channel: Mutex<Option<UnixStream>>,
+    origin: Arc<Origin>,
     process: Child,
-    sessions: AtomicU64,
     environment: Vec<(String, String)>,
     root: PathBuf,
     pub ready: Ready,
-    lost: AtomicBool,
     _stdout: io::PipeReader,
     /// Removed by the host when it ends, and by us if it could not.
     _directory: TempDir,
@@ -176,13 +174,11 @@ impl Host {
         let answer: io::Result<Option<HostReady>> =
             protocol::send(&channel, &setup).and_then(|()| protocol::receive(&channel));
         let mut host = Host {
-            channel: Mutex::new(Some(channel)),
+            origin: Arc::new(Origin::new(channel, Pid::from_child(&process))),
             process,
-            sessions: AtomicU64::new(0),
             environment,
             root: root.to_owned(),
             ready: Ready::default(),
-            lost: AtomicBool::new(false),
             _stdout: stdout,
             _directory: directory,
         };
@@ -214,7 +210,7 @@ impl Host {
     }
 
     /// Starts a session.
-    pub fn session(&self, start: Start<'_>) -> Result<Running<'_>> {
+    pub fn session(&self, start: Start<'_>) -> Result<Running> {
         let Start {
             directory: own,
             scratch,
@@ -222,11 +218,6 @@ impl Host {
             program,
             own_network,
         } = start;
-        let session = self.sessions.fetch_add(1, Ordering::Relaxed);
-        let (control, their_control) = UnixStream::pair()?;
-        let (stdout, their_stdout) = io::pipe()?;
-        let (stderr, their_stderr) = io::pipe()?;
-        let (status, their_status) = io::pipe()?;
         let directory = scratch.to_string_lossy().into_owned();
         let mut environment = vec![
             ("HOME".to_owned(), directory.clone()),
@@ -241,10 +232,9 @@ impl Host {
                 .filter(|(name, _)| !is_own(name) && (merged || !is_read_at_start(name)))
                 .cloned(),
         );
-        let seal = Seal::new()?;
         let setup = SessionSetup {
-            session,
-            seal,
+            session: 0,
+            seal: Seal::new()?,
             directory: own.to_owned(),
             scratch: scratch.to_owned(),
             own_network,
@@ -252,39 +242,7 @@ impl Host {
             limits,
             program,
         };
-        // A console shows both streams on one screen.
-        let their_stderr = if merged {
-            their_stdout.as_fd()
-        } else {
-            their_stderr.as_fd()
-        };
-        self.send(
-            &HostRequest::Fork(Box::new(setup)),
-            &[
-                their_control.as_fd(),
-                their_stdout.as_fd(),
-                their_stderr,
-                their_status.as_fd(),
-            ],
-        )?;
-        Ok(Running::new(
-            self,
-            session,
-            running::Channels {
-                control,
-                seal,
-                stdout,
-                stderr,
-                status,
-            },
-            own,
-        ))
-    }
-
-    /// Ends a session with all its processes. The session's own pipes tell when that has happened.
-    pub(crate) fn kill(&self, session: u64) {
-        // A host that cannot hear this is gone, and its sessions with it.
-        let _ = self.send(&HostRequest::Kill { session }, &[]);
+        Running::start(&self.origin, setup)
     }
 
     /// The directory that the sessions' scratch directories are made in.
@@ -301,67 +259,12 @@ impl Host {
 
     /// Whether the host has died, which only its sessions and requests to it notice.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.origin.is_lost()
     }
 
-    fn set_lost(&self) {
-        self.lost.store(true, Ordering::Relaxed);
-    }
-
-    fn send(&self, request: &HostRequest, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
-        let sent = self.try_send(request, descriptors);
-        if sent.is_err() {
-            self.set_lost();
-        }
-        sent
-    }
-
-    fn try_send(&self, request: &HostRequest, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
-        let frame = protocol::encode(request);
-        let mut channel = self
-            .channel
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(channel) = channel.as_mut() else {
-            bail!("the host is closed");
-        };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-        }
-        let sent = rustix::net::sendmsg(
-            &*channel,
-            &[IoSlice::new(&frame)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )
-        .context("the host is gone")?;
-        io::Write::write_all(channel, &frame[sent..]).context("the host is gone")?;
-        Ok(())
-    }
-}
-
-impl Host {
     /// Hangs up: the host ends all sessions and itself. Whoever waits for a session is told so.
     pub fn close(&self) {
-        self.channel
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
-    }
-}
-
-impl Host {
-    /// Lets a host go on that an example has stopped.
-    fn wake(&self) {
-        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::CONT);
-    }
-
-    /// Ends a host that answers no more, and its sessions with it.
-    fn abandon(&self) {
-        self.set_lost();
-        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::KILL);
+        self.origin.close();
     }
 
     /// Ends what came to us because the host had been killed: children of ours that live in its directory.
@@ -390,7 +293,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.close();
-        self.wake();
+        self.origin.wake();
         let _ = self.process.wait();
         self.end_orphans();
     }

@@ -3,17 +3,21 @@
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::Host;
+use super::origin::Origin;
 use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
-use crate::protocol::{self, Command, ProcessEnd, Report, Seal, Status, Unit, UnitEnd};
+use crate::protocol::{
+    self, Command, HostRequest, ProcessEnd, Program, Report, Seal, SessionSetup, Status, Unit,
+    UnitEnd,
+};
 
 /// How long processes that outlive their session may go on printing before they are ended.
 const GRACE: Duration = Duration::from_secs(2);
@@ -55,33 +59,22 @@ pub struct UnitOutcome {
 
 /// A session's process, from this side.
 #[derive(Debug)]
-pub struct Running<'a> {
-    host: &'a Host,
-    session: u64,
-    control: UnixStream,
+pub struct Running {
+    pub(super) origin: Arc<Origin>,
+    pub(super) setup: SessionSetup,
+    pub(super) control: UnixStream,
     /// The session holds its end of `control`: until it closes that, it may report.
-    control_open: bool,
-    seal: Seal,
+    pub(super) control_open: bool,
     stdout: Stream,
     stderr: Stream,
     status: io::PipeReader,
-    received: Vec<u8>,
-    scratch: PathBuf,
+    pub(super) received: Vec<u8>,
     /// What the host calls the first process, once it has forked it.
     number: Option<i32>,
     /// What that process is called here, once that was asked for.
     head: Option<Pid>,
     next_look: Instant,
-    end: Option<ProcessEnd>,
-}
-
-/// Our ends of what connects us to a session.
-pub(super) struct Channels {
-    pub(super) control: UnixStream,
-    pub(super) seal: Seal,
-    pub(super) stdout: io::PipeReader,
-    pub(super) stderr: io::PipeReader,
-    pub(super) status: io::PipeReader,
+    pub(super) end: Option<ProcessEnd>,
 }
 
 #[derive(Debug)]
@@ -103,34 +96,51 @@ enum Wake {
     TooMuch(Resource, u64),
 }
 
-impl<'a> Running<'a> {
-    pub(super) fn new(
-        host: &'a Host,
-        session: u64,
-        channels: Channels,
-        scratch: &Path,
-    ) -> Running<'a> {
+impl Running {
+    /// Forks a session from there. Its number and seal are new; the rest is as `setup` says.
+    pub(super) fn start(origin: &Arc<Origin>, setup: SessionSetup) -> Result<Running> {
+        let setup = SessionSetup {
+            session: origin.next_session(),
+            seal: Seal::new()?,
+            ..setup
+        };
+        let (control, their_control) = UnixStream::pair()?;
+        let (stdout, their_stdout) = io::pipe()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        let (status, their_status) = io::pipe()?;
+        // A console shows both streams on one screen.
+        let their_stderr = match setup.program {
+            Program::Shell { .. } => their_stdout.as_fd(),
+            Program::Python => their_stderr.as_fd(),
+        };
+        origin.send(
+            &HostRequest::Fork(Box::new(setup.clone())),
+            &[
+                their_control.as_fd(),
+                their_stdout.as_fd(),
+                their_stderr,
+                their_status.as_fd(),
+            ],
+        )?;
         let stream = |pipe| Stream {
             pipe,
             bytes: Vec::new(),
             open: true,
         };
-        Running {
-            host,
-            session,
-            control: channels.control,
+        Ok(Running {
+            origin: origin.clone(),
+            setup,
+            control,
             control_open: true,
-            seal: channels.seal,
-            stdout: stream(channels.stdout),
-            stderr: stream(channels.stderr),
-            status: channels.status,
+            stdout: stream(stdout),
+            stderr: stream(stderr),
+            status,
             received: Vec::new(),
-            scratch: scratch.to_owned(),
             number: None,
             head: None,
             next_look: Instant::now() + FIRST_LOOK,
             end: None,
-        }
+        })
     }
 
     /// Whether another unit can follow.
@@ -151,7 +161,7 @@ impl<'a> Running<'a> {
         let ending = loop {
             match self.wait(deadline, &limits) {
                 Wake::Control => {
-                    match protocol::take_sealed::<Report>(&mut self.received, self.seal) {
+                    match protocol::take_sealed::<Report>(&mut self.received, self.setup.seal) {
                         Ok(None) => {}
                         Ok(Some(Report::Step(step))) => {
                             self.drain();
@@ -173,7 +183,7 @@ impl<'a> Running<'a> {
                             }
                             break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
                         }
-                        Err(_) => {
+                        Ok(Some(Report::Checkpoint { .. })) | Err(_) => {
                             self.end_now();
                             break Ending::Lost {
                                 reason: TAMPERED.to_owned(),
@@ -331,7 +341,7 @@ impl<'a> Running<'a> {
             if self.end.is_none() {
                 let now = Instant::now();
                 if now >= self.next_look {
-                    self.host.wake();
+                    self.origin.wake();
                     if let Some((of, limit)) = self.exceeded(limits) {
                         return Wake::TooMuch(of, limit);
                     }
@@ -345,12 +355,12 @@ impl<'a> Running<'a> {
     }
 
     /// Reads one message of the host's; false if the host is gone.
-    fn hear_of_process(&mut self) -> bool {
+    pub(super) fn hear_of_process(&mut self) -> bool {
         match protocol::receive(&mut self.status) {
             Ok(Some(Status::Started { process })) => self.number = Some(process),
             Ok(Some(Status::Ended(end))) => self.end = Some(end),
             Ok(None) | Err(_) => {
-                self.host.set_lost();
+                self.origin.set_lost();
                 self.end = Some(ProcessEnd::NotStarted { errno: 0 });
                 return false;
             }
@@ -361,8 +371,7 @@ impl<'a> Running<'a> {
     /// Which limit the session's processes are beyond at this moment.
     fn exceeded(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
         if self.head.is_none() {
-            let host = Pid::from_child(&self.host.process);
-            self.head = processes::called(self.number?, host);
+            self.head = processes::called(self.number?, self.origin.host);
         }
         let processes = processes::family(self.head?);
         if processes.len() as u64 > limits.processes {
@@ -377,7 +386,7 @@ impl<'a> Running<'a> {
     }
 
     fn overfilled(&self, limits: &Limits) -> Option<(Resource, u64)> {
-        (processes::disk(&self.scratch) > limits.scratch)
+        (processes::disk(&self.setup.directory) > limits.scratch)
             .then_some((Resource::Scratch, limits.scratch))
     }
 
@@ -388,13 +397,13 @@ impl<'a> Running<'a> {
             return Wake::Ended(end);
         };
         if leftovers > 0 || self.stdout.open || self.stderr.open {
-            self.host.kill(self.session);
+            self.origin.kill(self.setup.session);
         }
         Wake::Ended(end)
     }
 
     /// Reads what the control socket has; true if there is anything to look at.
-    fn receive(&mut self) -> bool {
+    pub(super) fn receive(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
         match self.control.read(&mut bytes) {
             Ok(0) | Err(_) => {
@@ -425,9 +434,9 @@ impl<'a> Running<'a> {
     }
 
     /// Kills the session and waits until it is gone.
-    fn end_now(&mut self) {
-        self.host.wake();
-        self.host.kill(self.session);
+    pub(super) fn end_now(&mut self) {
+        self.origin.wake();
+        self.origin.kill(self.setup.session);
         let limit = Instant::now() + KILL_LIMIT;
         while self.end.is_none() && Instant::now() < limit {
             let Some(ready) = self.poll(limit) else {
@@ -449,13 +458,13 @@ impl<'a> Running<'a> {
             }
         }
         if self.end.is_none() {
-            self.host.abandon();
+            self.origin.abandon();
             self.end = Some(ProcessEnd::NotStarted { errno: 0 });
         }
     }
 
     /// What is readable before `until`; `None` if nothing is by then.
-    fn poll(&self, until: Instant) -> Option<Ready> {
+    pub(super) fn poll(&self, until: Instant) -> Option<Ready> {
         let flags = PollFlags::IN;
         let mut polled = Vec::with_capacity(4);
         let mut kinds = Vec::with_capacity(4);
@@ -503,7 +512,7 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         if self.end.is_none() {
             self.end_now();
@@ -524,11 +533,11 @@ enum Kind {
     clippy::struct_excessive_bools,
     reason = "one per descriptor, as poll reports them"
 )]
-struct Ready {
-    control: bool,
+pub(super) struct Ready {
+    pub(super) control: bool,
     stdout: bool,
     stderr: bool,
-    status: bool,
+    pub(super) status: bool,
 }
 
 impl Stream {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary};
+use super::{Event, ExampleResult, Finished, PageResult, Reporter, Rerun, Summary};
 use crate::compare::{self, Aspect, Difference};
 use crate::diagnose::Reason;
 use crate::diff::{self, Kind as DiffKind};
@@ -112,9 +112,10 @@ impl Human {
             let mark = if summary.failures() > 0 { "✗" } else { "✓" };
             writeln!(
                 out,
-                "{style}{mark}{style:#} {}  {}",
+                "{style}{mark}{style:#} {}  {}{}",
                 page.page.name,
-                counts(&summary)
+                counts(&summary),
+                rerun(page.rerun.as_ref())
             )?;
         }
         for result in &page.examples {
@@ -179,6 +180,20 @@ impl Human {
             finished.duration.as_secs_f64()
         )
     }
+}
+
+/// How much of a page ran, where that is not all of it each time.
+fn rerun(rerun: Option<&Rerun>) -> String {
+    let Some(Rerun { ran, of, reason }) = rerun else {
+        return String::new();
+    };
+    let reason = reason
+        .as_ref()
+        .map(|reason| format!(": {}", visible(reason)));
+    format!(
+        "  {QUIET}(ran {ran} of {of}{}){QUIET:#}",
+        reason.unwrap_or_default()
+    )
 }
 
 fn style_of(verdict: &Verdict) -> Style {

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Event, ExampleResult, Finished, PageResult, Reporter, Started, plain};
+use super::{Event, ExampleResult, Finished, PageResult, Reporter, Rerun, Started, plain};
 use crate::compare::{Aspect, lossy};
 use crate::example::Kind;
 use crate::outcome::{Ending, Exception, Outcome, Resource};
@@ -44,7 +44,18 @@ impl Reporter for Json {
                 for result in &page.examples {
                     write_line(&example(result, page), out)?;
                 }
-                Ok(())
+                let Some(Rerun { ran, of, reason }) = &page.rerun else {
+                    return Ok(());
+                };
+                write_line(
+                    &Line::Rerun {
+                        page: &page.page.name,
+                        ran: *ran,
+                        of: *of,
+                        reason: reason.as_deref(),
+                    },
+                    out,
+                )
             }
             Event::Finished(finished) => write_line(&summary(finished), out),
         }
@@ -76,6 +87,12 @@ enum Line<'a> {
         sandbox: Option<BTreeMap<&'static str, ProtectionObject<'a>>>,
     },
     Example(Box<ExampleObject<'a>>),
+    Rerun {
+        page: &'a str,
+        ran: usize,
+        of: usize,
+        reason: Option<&'a str>,
+    },
     Summary {
         python: &'a str,
         counts: Counts,
@@ -375,10 +392,28 @@ mod tests {
 
     fn lines() -> Vec<Value> {
         let text = sample::told(&mut Json, &sample::verdicts(), &["3.12.1", "3.13.0"])
-            + &sample::told_problems(&mut Json);
+            + &sample::told_problems(&mut Json)
+            + &rerun();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    fn rerun() -> String {
+        let page = sample::page("docs/page.md", 1);
+        let result = PageResult {
+            page: &page,
+            interpreter: &sample::python("3.12.1"),
+            examples: Vec::new(),
+            rerun: Some(Rerun {
+                ran: 2,
+                of: 3,
+                reason: Some("a thread is running".to_owned()),
+            }),
+        };
+        let mut out = Vec::new();
+        Json.event(&Event::Page(&result), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
     }
 
     /// Each place in a value where an object has a member, array positions left out.

@@ -50,6 +50,25 @@ pub struct PageResult<'a> {
     pub interpreter: &'a Interpreter,
     /// In page order.
     pub examples: Vec<ExampleResult<'a>>,
+    /// How much of it ran, where what an earlier run found may hold.
+    pub rerun: Option<Rerun>,
+}
+
+/// How many examples ran this time, of how many that run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rerun {
+    pub ran: usize,
+    pub of: usize,
+    /// Why it was more than what had changed and what follows that.
+    pub reason: Option<String>,
+}
+
+impl Rerun {
+    pub fn add(&mut self, other: Rerun) {
+        self.ran += other.ran;
+        self.of += other.of;
+        self.reason = other.reason.or(self.reason.take());
+    }
 }
 
 #[derive(Debug)]

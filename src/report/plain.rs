@@ -522,6 +522,7 @@ pub(super) mod sample {
                 })
                 .collect();
             let result = PageResult {
+                rerun: None,
                 page: &page,
                 interpreter: &interpreter,
                 examples,

@@ -23,6 +23,7 @@
 //! | `interpreters` | missing, unsuitable and broken Pythons |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
+//! | `watching` | `watch`: what runs again, and what is left |
 //! | `cases` | the whole small books of `tests/cases/` |
 #![allow(
     clippy::too_many_lines,
@@ -50,3 +51,4 @@ mod safety;
 mod sandbox;
 mod selecting;
 mod verdicts;
+mod watching;

@@ -18,6 +18,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList, PyType};
 
+use crate::isolation;
+
 /// Python's collector and exit handlers, held without leaving a trace in `sys.modules`. All is looked up before
 /// an example can change what a name means.
 pub(crate) struct Heap {
@@ -65,7 +67,6 @@ impl Heap {
 
     /// In a session, before any example: puts our exit handler in place, behind all that follow.
     pub(crate) fn end_quietly(&'static self, py: Python<'_>) -> PyResult<()> {
-        let head = rustix::process::getpid();
         let sys = self.sys.bind(py);
         // Their addresses, not the streams: a closure would keep them alive, and what is printed while Python
         // shuts down is flushed when they are freed.
@@ -74,7 +75,7 @@ impl Heap {
         let handler = PyCFunction::new_closure(py, None, None, move |arguments, _| {
             let py = arguments.py();
             // A copy that the example forked ends with a status of its own.
-            if rustix::process::getpid() == head
+            if isolation::is_session_head()
                 && let Ok(true) = self.is_unobservable(py, streams)
             {
                 // SAFETY: ends the process as `main` would, C's own exit handlers and streams included.

@@ -1,6 +1,7 @@
 //! What is done to a process before Python code runs in it: its limits, its place among processes.
 
 use std::fs;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use verify::protocol::ProcessLimits;
@@ -27,11 +28,20 @@ pub(crate) fn become_host() {
 /// Makes a fresh child the head of its session: a process group of its own, and parent to its orphans,
 /// so that the host can tell whose they are (see [`crate::serve`]).
 pub(crate) fn become_session_head() {
+    HEAD.store(rustix::process::getpid().as_raw_pid(), Ordering::Relaxed);
     let _ = rustix::process::setpgid(None, None);
     become_subreaper();
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
+/// The process in which this session's examples run.
+static HEAD: AtomicI32 = AtomicI32::new(0);
+
+/// Whether this is the session's own process, not a copy that an example forked.
+pub(crate) fn is_session_head() -> bool {
+    HEAD.load(Ordering::Relaxed) == rustix::process::getpid().as_raw_pid()
 }
 
 fn become_subreaper() {

@@ -14,6 +14,7 @@
 //! | [`heap`] | what sessions share of the host's objects, and how they end without touching them |
 //! | [`preload`] | modules imported once and handed to sessions when they import them |
 //! | [`session`] | a forked child: takes units, runs them, reports |
+//! | [`checkpoint`] | a session that stays where it is, so that copies of it go on from there |
 //! | [`unit`] | running one example |
 //! | [`exception`] | an exception as data |
 //!
@@ -27,6 +28,7 @@
     reason = "Python's C interface, and system calls between fork and the first line of Python"
 )]
 
+mod checkpoint;
 mod exception;
 mod heap;
 mod isolation;

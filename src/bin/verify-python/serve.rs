@@ -5,6 +5,8 @@
 //! when that process has ended; so a child of the host that it didn't fork belongs to the session that
 //! was reaped last before the child appeared, and can be ended with it, whatever groups or sessions
 //! the example made.
+//!
+//! A session that has become a [`crate::checkpoint`] serves in the same way: what it forks goes on behind its examples.
 
 use std::collections::VecDeque;
 use std::ffi::c_int;
@@ -53,12 +55,7 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
                 return -1;
             }
         };
-        let mut host = Host {
-            channel,
-            received: Vec::new(),
-            descriptors: VecDeque::new(),
-            children: Vec::new(),
-        };
+        let mut host = Host::new(channel, fork_python);
         match host.run(py) {
             Next::Session(forked) => {
                 // The host's channel and the other sessions' descriptors are none of this child's business.
@@ -117,13 +114,31 @@ pub(crate) struct Forked {
     pub(crate) stderr: OwnedFd,
 }
 
-enum Next {
+pub(crate) enum Next {
     Session(Box<Forked>),
     HungUp,
 }
 
-struct Host {
+/// How this process is copied: `None` in the child, or the error's number.
+type Fork = fn(Python<'_>) -> Result<Option<Pid>, i32>;
+
+/// Through Python's own `fork`, so that its locks and thread state are right in the child.
+fn fork_python(py: Python<'_>) -> Result<Option<Pid>, i32> {
+    let pid: PyResult<i32> = py
+        .import("posix")
+        .and_then(|posix| posix.call_method0("fork")?.extract());
+    pid.map(Pid::from_raw).map_err(|error| {
+        error
+            .value(py)
+            .getattr("errno")
+            .and_then(|errno| errno.extract())
+            .unwrap_or(libc::EAGAIN)
+    })
+}
+
+pub(crate) struct Host {
     channel: UnixStream,
+    fork: Fork,
     received: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
     children: Vec<Child>,
@@ -143,7 +158,17 @@ struct Child {
 }
 
 impl Host {
-    fn run(&mut self, py: Python<'_>) -> Next {
+    pub(crate) fn new(channel: UnixStream, fork: Fork) -> Host {
+        Host {
+            channel,
+            fork,
+            received: Vec::new(),
+            descriptors: VecDeque::new(),
+            children: Vec::new(),
+        }
+    }
+
+    pub(crate) fn run(&mut self, py: Python<'_>) -> Next {
         loop {
             while let Some(request) = self.next_request() {
                 match request {
@@ -235,11 +260,7 @@ impl Host {
         };
         drop(descriptors);
         let mut status = File::from(status);
-        // Through Python's own `fork`, so that its locks and thread state are right in the child.
-        let pid: PyResult<i32> = py
-            .import("posix")
-            .and_then(|posix| posix.call_method0("fork")?.extract());
-        match pid.map(Pid::from_raw) {
+        match (self.fork)(py) {
             Ok(None) => Some(Forked {
                 setup,
                 control,
@@ -276,17 +297,8 @@ impl Host {
                 }
                 None
             }
-            Err(error) => {
-                let errno = error
-                    .value(py)
-                    .getattr("errno")
-                    .and_then(|errno| errno.extract());
-                tell(
-                    &mut status,
-                    Status::Ended(ProcessEnd::NotStarted {
-                        errno: errno.unwrap_or(libc::EAGAIN),
-                    }),
-                );
+            Err(errno) => {
+                tell(&mut status, Status::Ended(ProcessEnd::NotStarted { errno }));
                 None
             }
         }
@@ -355,7 +367,7 @@ impl Host {
     }
 
     /// `verify` is gone, however that happened: nothing of this run may outlive it.
-    fn end_everything(&mut self) {
+    pub(crate) fn end_everything(&mut self) {
         for index in 0..self.children.len() {
             self.children[index].condemned = true;
             let pid = self.children[index].pid;

@@ -11,8 +11,9 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use rustix::fd::RawFd;
-use verify::protocol::{self, Command, Program, Report, Seal};
+use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup};
 
+use crate::checkpoint::{self, State};
 use crate::heap::Heap;
 use crate::isolation;
 use crate::preload::Preloaded;
@@ -52,17 +53,17 @@ pub(crate) fn run(
         return fail_silently();
     };
     drop((forked.stdout, forked.stderr));
-    match forked.setup.program {
+    match &forked.setup.program {
         Program::Shell { program, script } => {
-            become_shell(&control, &program, &script, &forked.setup.environment)
+            become_shell(&control, program, script, &forked.setup.environment)
         }
         Program::Python => {
             let prepared = prepare(py, &forked.setup.scratch, &forked.setup.environment)
                 .and_then(|()| heap.end_quietly(py))
                 .and_then(|()| Interpreter::new(py, preloaded));
             match prepared {
-                Ok(mut interpreter) => {
-                    let result = obey(py, &control, forked.setup.seal, &mut interpreter);
+                Ok(interpreter) => {
+                    let result = go_on(py, control, forked.setup, interpreter);
                     // What is wrong here is wrong with an `atexit` that the example has taken apart.
                     let _ = heap.before_shutdown(py);
                     result
@@ -76,28 +77,78 @@ pub(crate) fn run(
     }
 }
 
-/// Takes units until there are no more.
-fn obey(py: Python<'_>, control: &UnixStream, seal: Seal, interpreter: &mut Interpreter) -> c_int {
-    let head = rustix::process::getpid();
+/// Takes units until there are no more, in this process and then in copies of it if it becomes a checkpoint.
+fn go_on(
+    py: Python<'_>,
+    mut control: UnixStream,
+    mut setup: SessionSetup,
+    mut interpreter: Interpreter,
+) -> c_int {
+    loop {
+        let state = State::now();
+        match obey(py, &control, setup.seal, &mut interpreter, &state) {
+            Next::End(result) => return result,
+            Next::Checkpoint => {}
+        }
+        let forked = checkpoint::wait(py, control);
+        isolation::become_session_head();
+        let ready = forked
+            .take_over_streams()
+            .and_then(|()| Ok(out_of_reach(forked.control, setup.limits.open_files)?));
+        isolation::limit(&setup.limits);
+        let Ok(next) = ready else {
+            return fail_silently();
+        };
+        control = UnixStream::from(next);
+        setup.seal = forked.setup.seal;
+    }
+}
+
+/// What follows when the units so far have run.
+enum Next {
+    /// What the audit hook hands to CPython.
+    End(c_int),
+    Checkpoint,
+}
+
+/// Takes units until something else is asked for.
+fn obey(
+    py: Python<'_>,
+    control: &UnixStream,
+    seal: Seal,
+    interpreter: &mut Interpreter,
+    state: &State,
+) -> Next {
     loop {
         let unit = match protocol::receive(control) {
             Ok(Some(Command::Run(unit))) => unit,
             Ok(Some(Command::Continue)) => continue,
-            Ok(Some(Command::Finish) | None) | Err(_) => return 0,
+            Ok(Some(Command::Checkpoint)) => {
+                let untrue = state.what_a_copy_lacks();
+                let stays = untrue.is_none();
+                if protocol::send_sealed(control, seal, &Report::Checkpoint { untrue }).is_err() {
+                    return Next::End(0);
+                }
+                if stays {
+                    return Next::Checkpoint;
+                }
+                continue;
+            }
+            Ok(Some(Command::Finish) | None) | Err(_) => return Next::End(0),
         };
         let run = interpreter.run(py, &unit, &mut |py, interpreter, step| {
             interpreter.flush(py);
             protocol::send_sealed(control, seal, &Report::Step(step)).is_ok()
                 && matches!(protocol::receive(control), Ok(Some(Command::Continue)))
         });
-        if rustix::process::getpid() != head {
+        if !isolation::is_session_head() {
             // A fork that the example made has run off its end: it finishes as the script's copy would.
-            return leave_as_script(py, run);
+            return Next::End(leave_as_script(py, run));
         }
         interpreter.flush(py);
         let end = run.into_report(py, &unit);
         if protocol::send_sealed(control, seal, &Report::Ended(end)).is_err() || unit.last {
-            return 0;
+            return Next::End(0);
         }
     }
 }

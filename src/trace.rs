@@ -1,0 +1,232 @@
+//! What a session did, example by example, so that it need not do it again after an edit.
+//!
+//! As long as an example and all before it in its session are as they were, what it did holds. From the first that is
+//! not, the session goes on at the last checkpoint before it. Verdicts are not kept: they are made
+//! anew, since recordings and prose change too.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+
+use crate::contents::Contents;
+use crate::host::{Checkpoint, Host, Running, Untrue};
+use crate::outcome::Outcome;
+
+/// As many sessions keep checkpoints, and with them processes.
+const LIVE_SESSIONS: usize = 8;
+
+/// As many checkpoints a session keeps. The processes share what they have in common, but not all.
+const MOST_CHECKPOINTS: usize = 100;
+
+/// A session: the key of its page, and which of the page's sessions it is.
+pub type Key = (String, usize);
+
+/// Words of examples that look at what a copy of a process has anew: its number, and the time that it has used.
+const OF_THE_PROCESS: &[&str] = &[
+    "getpid",
+    "getppid",
+    "get_native_id",
+    "native_id",
+    "multiprocessing",
+    "ProcessPool",
+    "process_time",
+    "thread_time",
+    "getrusage",
+    "os.times",
+    "CLOCK_PROCESS",
+    "CLOCK_THREAD",
+    "/proc/self",
+];
+
+/// The sessions of a book, as they were run last.
+#[derive(Debug, Default)]
+pub struct Traces {
+    /// For names of directories.
+    started: AtomicUsize,
+    all: Mutex<HashMap<Key, Trace>>,
+    /// Those with checkpoints, the latest last.
+    live: Mutex<Vec<Key>>,
+}
+
+/// One session, as it was run last.
+#[derive(Debug)]
+pub struct Trace {
+    pub host: Arc<Host>,
+    /// The session's own; removed with the trace.
+    pub directory: PathBuf,
+    /// Whether there was a run before: only who edits a page needs checkpoints.
+    pub was_run: bool,
+    /// Up to the last example that ran.
+    pub steps: Vec<Step>,
+    /// By the number of the step that they stand before, in order.
+    pub checkpoints: Vec<Point>,
+    /// A step without a checkpoint before it: the last that was met.
+    pub gap: Option<Gap>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// All that its run depends on besides the steps before it; empty where it is not run.
+    pub input: String,
+    pub outcome: Option<Outcome>,
+    /// Whether the interpreter ended with it although more was to follow.
+    pub ended: bool,
+}
+
+#[derive(Debug)]
+pub struct Point {
+    pub before: usize,
+    checkpoint: Checkpoint,
+    contents: Contents,
+}
+
+/// Where a checkpoint would not have been true.
+#[derive(Debug)]
+pub struct Gap {
+    pub before: usize,
+    pub reason: String,
+}
+
+impl Traces {
+    /// The number of a directory for a new trace.
+    pub fn number(&self) -> usize {
+        self.started.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn take(&self, key: &Key) -> Option<Trace> {
+        lock(&self.all).remove(key)
+    }
+
+    pub fn put(&self, key: Key, trace: Trace) {
+        let mut live = lock(&self.live);
+        live.retain(|other| *other != key);
+        if !trace.checkpoints.is_empty() {
+            live.push(key.clone());
+        }
+        let mut all = lock(&self.all);
+        all.insert(key, trace);
+        if live.len() > LIVE_SESSIONS
+            && let Some(oldest) = all.get_mut(&live.remove(0))
+        {
+            oldest.checkpoints.clear();
+        }
+    }
+
+    /// Forgets everything, and ends all processes that were kept.
+    pub fn clear(&self) {
+        lock(&self.live).clear();
+        lock(&self.all).clear();
+    }
+}
+
+impl Trace {
+    pub fn new(host: &Arc<Host>, directory: PathBuf) -> Trace {
+        Trace {
+            host: host.clone(),
+            directory,
+            was_run: false,
+            steps: Vec::new(),
+            checkpoints: Vec::new(),
+            gap: None,
+        }
+    }
+
+    /// How many of the first steps hold for these inputs.
+    pub fn holds_for(&self, inputs: &[String]) -> usize {
+        let pairs = self.steps.iter().zip(inputs);
+        pairs
+            .take_while(|(step, input)| step.input == **input)
+            .count()
+    }
+
+    /// Goes back to the last checkpoint before this step or one before it, and forgets what came after: to the start
+    /// where there is none. The process that goes on, if any, is behind the steps that are left.
+    pub fn go_back(&mut self, step: usize) -> Result<Option<Running>> {
+        let later = self
+            .checkpoints
+            .partition_point(|point| point.before <= step);
+        self.checkpoints.truncate(later);
+        if let Some(point) = self.checkpoints.last() {
+            match point.contents.restore(&self.directory) {
+                Ok(()) => {
+                    self.steps.truncate(point.before);
+                    return point.checkpoint.go_on().map(Some);
+                }
+                Err(error) => {
+                    self.gap = Some(Gap {
+                        before: point.before,
+                        reason: format!("its directory cannot be put back: {error}"),
+                    });
+                }
+            }
+        }
+        self.checkpoints.clear();
+        self.steps.clear();
+        fs::remove_dir_all(&self.directory)?;
+        fs::create_dir(&self.directory)?;
+        Ok(None)
+    }
+
+    /// Makes a checkpoint before the next step, if one would be true; the session goes on in a copy of it.
+    pub fn mark<'a>(
+        &mut self,
+        running: Running,
+        mut sources: impl Iterator<Item = &'a str>,
+    ) -> Result<Running> {
+        let before = self.steps.len();
+        let is_there = self
+            .checkpoints
+            .last()
+            .is_some_and(|point| point.before == before);
+        if is_there || self.checkpoints.len() >= MOST_CHECKPOINTS {
+            return Ok(running);
+        }
+        let word =
+            sources.find_map(|source| OF_THE_PROCESS.iter().find(|word| source.contains(**word)));
+        let earlier = self.checkpoints.last().map(|point| &point.contents);
+        let contents = match word {
+            Some(word) => Err(format!("a copy would have another answer to `{word}`")),
+            None => Contents::read(&self.directory, earlier),
+        };
+        let made = match contents {
+            Ok(contents) => Checkpoint::of(running).map(|checkpoint| (checkpoint, contents)),
+            Err(reason) => Err(Box::new(Untrue {
+                process: running,
+                reason,
+            })),
+        };
+        match made {
+            Ok((checkpoint, contents)) => {
+                let next = checkpoint.go_on()?;
+                self.checkpoints.push(Point {
+                    before,
+                    checkpoint,
+                    contents,
+                });
+                Ok(next)
+            }
+            Err(untrue) => {
+                self.gap = Some(Gap {
+                    before,
+                    reason: untrue.reason,
+                });
+                Ok(untrue.process)
+            }
+        }
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.checkpoints.clear();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

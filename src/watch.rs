@@ -1,0 +1,581 @@
+//! `verify watch`: checks what is saved, as soon as it is saved.
+//!
+//! One thread waits for what happens, whichever it is: a saved file, a key, a signal. All else is the pipeline of
+//! [`crate::check`], on hosts that stay, with traces of what sessions did.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use rustix::termios::{LocalModes, OptionalActions, Termios};
+
+use crate::book::{self, Keyword};
+use crate::check::{self, Ground, SessionPlan, Settings};
+use crate::cli;
+use crate::commands::{self, Project, Sinks, Status};
+use crate::config;
+use crate::interpreter::Interpreter;
+use crate::report::{Event, Finished, PageResult, Summary};
+use crate::schedule::{self, Interrupted};
+use crate::state::LastRun;
+use crate::trace::Traces;
+
+/// A file that is still being written is read when nothing was heard of it for so long. Most editors say that
+/// they are done, by closing or renaming.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// How often signals are looked for while nothing happens.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+const KEYS: &str = "a: run all, f: filter, r: record, q: quit";
+
+/// `verify watch [PATH…]`
+pub fn watch(arguments: &cli::Watch) -> Result<Status> {
+    schedule::watch_signals()?;
+    if !matches!(
+        arguments.report.format,
+        cli::Format::Human | cli::Format::Json
+    ) {
+        bail!("`verify watch` reports as `human` or `json`; other formats are for runs that end");
+    }
+    if arguments.run.python.len() > 1 {
+        bail!("`verify watch` runs on one Python; pass `--python` once");
+    }
+    let (sender, happened) = mpsc::channel();
+    let mut files = Files::new(sender.clone())?;
+    let keys = Keys::read(sender);
+    let mut arguments = arguments.clone();
+    let mut screen = Screen {
+        sinks: Sinks::new(&arguments.report, false)?,
+        has_keys: keys.is_some(),
+    };
+    loop {
+        match over_one_configuration(&mut arguments, &mut files, &happened, &mut screen) {
+            Ok(Next::StartOver(reason)) => say(reason)?,
+            Ok(Next::Quit) => return Ok(Status::Good),
+            Err(error) if error.is::<Interrupted>() || !files.has_any() => return Err(error),
+            // A mistake in `verify.toml`, say: it is mended by saving it again.
+            Err(error) => {
+                say(&format!("error: {error:#}"))?;
+                if let Act::Key(b'q') = wait(&happened, &files)? {
+                    return Ok(Status::Good);
+                }
+            }
+        }
+    }
+}
+
+/// Why a project is not watched any longer.
+enum Next {
+    StartOver(&'static str),
+    Quit,
+}
+
+/// Watches a project until its configuration changes or somebody has seen enough.
+fn over_one_configuration(
+    arguments: &mut cli::Watch,
+    files: &mut Files,
+    happened: &Receiver<Happened>,
+    screen: &mut Screen,
+) -> Result<Next> {
+    let project = Project::load(&arguments.selection)?;
+    files.follow(&project)?;
+    let request = commands::interpreters(&arguments.run.python).swap_remove(0);
+    let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+    let settings = commands::settings(&arguments.run, &project.config);
+    let last_run = LastRun::read(&project.config.cache_directory());
+    let mut watch = Watch {
+        problems: pages_with_problems(&project),
+        project,
+        interpreter: &interpreter,
+        settings: &settings,
+        ground: None,
+        traces: Traces::default(),
+        summaries: BTreeMap::new(),
+        last_run,
+    };
+    let everything: BTreeSet<usize> = (0..watch.project.book.pages.len()).collect();
+    if !watch.project.problems.is_empty() {
+        screen.event(&Event::Problems(&watch.project.problems))?;
+    }
+    watch.run(&everything, Instant::now(), arguments, screen)?;
+    loop {
+        screen.prompt(watch.project.book.pages.len())?;
+        let next = wait(happened, files)?;
+        let start = Instant::now();
+        screen.clear_prompt()?;
+        match next {
+            Act::Saved(paths) => {
+                if paths.iter().any(|path| path.ends_with(config::FILE_NAME)) {
+                    return Ok(Next::StartOver("`verify.toml` has changed: starting over"));
+                }
+                let changed = watch.take_in(&paths, arguments, files, screen)?;
+                if !changed.is_empty() {
+                    watch.run(&changed, start, arguments, screen)?;
+                }
+            }
+            Act::Key(b'q') => {
+                watch
+                    .last_run
+                    .write(&watch.project.config.cache_directory());
+                return Ok(Next::Quit);
+            }
+            Act::Key(b'a') => {
+                watch.traces.clear();
+                let everything = (0..watch.project.book.pages.len()).collect();
+                watch.run(&everything, start, arguments, screen)?;
+            }
+            Act::Key(b'f') => {
+                if let Some(typed) = screen.ask("filter: ", happened)? {
+                    let filter = Some(typed).filter(|typed| !typed.is_empty());
+                    match filter.as_deref().map(Keyword::parse).transpose() {
+                        Ok(keyword) => {
+                            arguments.selection.keyword = filter;
+                            watch.project.selection.keyword = keyword;
+                            let everything = (0..watch.project.book.pages.len()).collect();
+                            watch.summaries.clear();
+                            watch.run(&everything, Instant::now(), arguments, screen)?;
+                        }
+                        Err(message) => say(&format!("error: {message}"))?,
+                    }
+                }
+            }
+            Act::Key(b'r') => {
+                let record = cli::Record {
+                    selection: arguments.selection.clone(),
+                    run: arguments.run.clone(),
+                    report: arguments.report.clone(),
+                    in_ci: false,
+                    portable: false,
+                };
+                match commands::record(&record) {
+                    Err(error) if error.is::<Interrupted>() => return Err(error),
+                    Err(error) => say(&format!("error: {error:#}"))?,
+                    Ok(_) => {}
+                }
+            }
+            Act::Key(_) => {}
+        }
+    }
+}
+
+/// A project while it is watched.
+struct Watch<'i> {
+    project: Project,
+    /// Pages that have mistakes, and are not run until they have none.
+    problems: HashSet<String>,
+    interpreter: &'i Interpreter,
+    settings: &'i Settings,
+    ground: Option<Ground<'i>>,
+    traces: Traces,
+    /// By key of the page.
+    summaries: BTreeMap<String, Summary>,
+    last_run: LastRun,
+}
+
+impl Watch<'_> {
+    /// Runs what is selected of these pages, and tells how the whole book is now.
+    fn run(
+        &mut self,
+        pages: &BTreeSet<usize>,
+        start: Instant,
+        arguments: &cli::Watch,
+        screen: &mut Screen,
+    ) -> Result<()> {
+        let run = check::Run {
+            book: &self.project.book,
+            config: &self.project.config,
+            interpreter: self.interpreter,
+            recordings: &self.project.recordings,
+            settings: self.settings,
+            last_run: &self.last_run,
+        };
+        let all = self.project.plans(&arguments.run);
+        let is_first = self.ground.is_none();
+        let ground = match self.ground.take() {
+            Some(ground) if ground.suffices(&run, &all)? => ground,
+            _ => {
+                self.traces.clear();
+                Ground::new(&run, self.interpreter, &all)?
+            }
+        };
+        let name = |plan: &SessionPlan| &self.project.book.pages[plan.page].name;
+        let plans: Vec<SessionPlan> = all
+            .into_iter()
+            .filter(|plan| pages.contains(&plan.page) && !self.problems.contains(name(plan)))
+            .collect();
+        let results =
+            check::run_on(
+                &run,
+                &ground,
+                Some(&self.traces),
+                &plans,
+                &mut |event| match event {
+                    Event::Started(_) if !is_first => Ok(()),
+                    event => screen.event(event),
+                },
+            )?;
+        for &page in pages {
+            self.summaries.remove(&self.project.book.pages[page].key);
+        }
+        for page in &results.pages {
+            self.summaries.insert(page.page.key.clone(), summary(page));
+        }
+        let mut last_run = self.last_run.clone();
+        last_run.update(&results.pages);
+        if is_first {
+            last_run.write(&self.project.config.cache_directory());
+        }
+        let mut total = Summary::default();
+        for summary in self.summaries.values() {
+            total.add(summary);
+        }
+        let orphans = if self.project.is_whole() {
+            self.project.orphans()
+        } else {
+            Vec::new()
+        };
+        screen.event(&Event::Finished(&Finished {
+            interpreter: self.interpreter,
+            summary: total,
+            orphans: &orphans,
+            stopped_early: results.stopped_early,
+            duration: start.elapsed(),
+        }))?;
+        drop(results);
+        self.last_run = last_run;
+        self.ground = Some(ground);
+        Ok(())
+    }
+
+    /// Reads what was saved; returns the pages to run.
+    fn take_in(
+        &mut self,
+        paths: &BTreeSet<PathBuf>,
+        arguments: &cli::Watch,
+        files: &mut Files,
+        screen: &mut Screen,
+    ) -> Result<BTreeSet<usize>> {
+        let known = |path: &PathBuf| {
+            let mut pages = self.project.book.pages.iter();
+            pages.any(|page| page.file == *path)
+        };
+        let come_or_gone =
+            |path: &PathBuf| path.is_dir() || (book::is_page(path) && known(path) != path.exists());
+        if paths.iter().any(come_or_gone) {
+            return self.reload(arguments, files, screen);
+        }
+        let mut changed = BTreeSet::new();
+        for number in 0..self.project.book.pages.len() {
+            let page = &self.project.book.pages[number];
+            let was_read = paths.contains(&page.file);
+            let artifacts = page.recording.as_ref().map(|file| file.with_extension(""));
+            let is_compared = page
+                .recording
+                .as_ref()
+                .is_some_and(|file| paths.contains(file))
+                || artifacts
+                    .is_some_and(|directory| paths.iter().any(|path| path.starts_with(&directory)));
+            if !was_read && !is_compared {
+                continue;
+            }
+            let mut problems = Vec::new();
+            if was_read {
+                let before = page.text.clone();
+                problems = self.project.book.read_again(&self.project.config, number);
+                if self.project.book.pages[number].text == before
+                    && problems.is_empty()
+                    && !is_compared
+                {
+                    continue;
+                }
+            }
+            let page = &self.project.book.pages[number];
+            let (recording, problem) = commands::read_recording(page);
+            self.project.recordings[number] = recording;
+            problems.extend(problem);
+            let name = page.name.clone();
+            if problems.is_empty() {
+                self.problems.remove(&name);
+                changed.insert(number);
+            } else {
+                screen.event(&Event::Problems(&problems))?;
+                self.problems.insert(name);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Reads the whole book again, since pages came or went.
+    fn reload(
+        &mut self,
+        arguments: &cli::Watch,
+        files: &mut Files,
+        screen: &mut Screen,
+    ) -> Result<BTreeSet<usize>> {
+        let before = std::mem::replace(&mut self.project, Project::load(&arguments.selection)?);
+        files.follow(&self.project)?;
+        self.problems = pages_with_problems(&self.project);
+        if !self.project.problems.is_empty() {
+            screen.event(&Event::Problems(&self.project.problems))?;
+        }
+        let pages = &self.project.book.pages;
+        self.summaries
+            .retain(|key, _| pages.iter().any(|page| page.key == *key));
+        let is_new = |number: &usize| {
+            let page = &pages[*number];
+            let mut old = before.book.pages.iter();
+            !old.any(|old| old.key == page.key && old.text == page.text)
+        };
+        Ok((0..pages.len()).filter(is_new).collect())
+    }
+}
+
+fn pages_with_problems(project: &Project) -> HashSet<String> {
+    let problems = project.problems.iter();
+    problems.map(|problem| problem.page.clone()).collect()
+}
+
+fn summary(page: &PageResult<'_>) -> Summary {
+    let mut summary = Summary::default();
+    for result in &page.examples {
+        summary.count(&result.verdict);
+    }
+    summary
+}
+
+/// What makes a watch do something.
+enum Happened {
+    /// The file is complete, gone, or has come.
+    Saved(PathBuf),
+    /// The file is being written.
+    Touched(PathBuf),
+    Key(u8),
+}
+
+/// What is to be done about it.
+enum Act {
+    /// Read these files again; what was saved together is run together.
+    Saved(BTreeSet<PathBuf>),
+    Key(u8),
+}
+
+/// Waits until there is something to do.
+fn wait(happened: &Receiver<Happened>, files: &Files) -> Result<Act> {
+    let mut touched = BTreeSet::new();
+    let mut saved = BTreeSet::new();
+    loop {
+        if schedule::interrupted() {
+            bail!(Interrupted);
+        }
+        let patience = match (saved.is_empty(), touched.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => QUIET,
+            (true, true) => LOOK_EVERY,
+        };
+        match happened.recv_timeout(patience) {
+            Ok(Happened::Touched(path)) if files.is_ours(&path) => drop(touched.insert(path)),
+            Ok(Happened::Saved(path)) if files.is_ours(&path) => {
+                touched.remove(&path);
+                saved.insert(path);
+            }
+            Ok(Happened::Touched(_) | Happened::Saved(_)) => {}
+            Ok(Happened::Key(key)) => return Ok(Act::Key(key)),
+            Err(RecvTimeoutError::Timeout) => {
+                saved.append(&mut touched);
+                if !saved.is_empty() {
+                    return Ok(Act::Saved(saved));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("nothing watches the files any longer"),
+        }
+    }
+}
+
+/// The directories that are watched: those with pages or recordings, and those on the way to them.
+struct Files {
+    watcher: RecommendedWatcher,
+    directories: HashSet<PathBuf>,
+    expected: PathBuf,
+}
+
+impl Files {
+    fn new(sender: Sender<Happened>) -> Result<Files> {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else {
+                return;
+            };
+            let is_whole = match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Name(_))
+                | EventKind::Remove(_) => true,
+                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => return,
+                _ => false,
+            };
+            for path in event.paths {
+                // Nobody is left to tell when the watch is over.
+                let _ = sender.send(if is_whole {
+                    Happened::Saved(path)
+                } else {
+                    Happened::Touched(path)
+                });
+            }
+        })
+        .context("cannot watch files")?;
+        Ok(Files {
+            watcher,
+            directories: HashSet::new(),
+            expected: PathBuf::new(),
+        })
+    }
+
+    fn has_any(&self) -> bool {
+        !self.directories.is_empty()
+    }
+
+    /// Watches what this project is made of. What was watched before is watched on.
+    fn follow(&mut self, project: &Project) -> Result<()> {
+        let root = project.config.root.canonicalize()?;
+        self.expected = root.join(&project.config.expected);
+        let pages = project.book.pages.iter();
+        let files = pages.flat_map(|page| [Some(&page.file), page.recording.as_ref()]);
+        let mut wanted = HashSet::from([root.clone()]);
+        for file in files.flatten() {
+            let above = file.ancestors().skip(1);
+            wanted.extend(
+                above
+                    .take_while(|directory| directory.starts_with(&root))
+                    .map(Path::to_owned),
+            );
+            wanted.extend(file.parent().map(Path::to_owned));
+        }
+        for directory in wanted {
+            if directory.is_dir() && !self.directories.contains(&directory) {
+                self.watcher
+                    .watch(&directory, RecursiveMode::NonRecursive)
+                    .with_context(|| format!("cannot watch `{}`", directory.display()))?;
+                self.directories.insert(directory);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file matters: what else lies beside pages does not, nor what `verify` keeps for itself.
+    fn is_ours(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') {
+            return false;
+        }
+        book::is_page(path)
+            || name == config::FILE_NAME
+            || path.starts_with(&self.expected)
+            || path.is_dir()
+    }
+}
+
+/// Single keys from a terminal, which is as it was when this is dropped.
+struct Keys {
+    before: Termios,
+}
+
+impl Keys {
+    /// `None` where nobody can press any.
+    fn read(sender: Sender<Happened>) -> Option<Keys> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let before = rustix::termios::tcgetattr(io::stdin()).ok()?;
+        let mut single = before.clone();
+        // Ctrl-C stays what it is.
+        single.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &single).ok()?;
+        std::thread::spawn(move || {
+            let bytes = io::stdin().lock().bytes();
+            for byte in bytes.map_while(Result::ok) {
+                if sender.send(Happened::Key(byte)).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Keys { before })
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// A line of our own. It is none of the report.
+fn say(line: &str) -> io::Result<()> {
+    writeln!(anstream::stderr(), "{line}")
+}
+
+/// What a watch shows: reports, and on a terminal one last line that says what can be done.
+struct Screen {
+    sinks: Sinks,
+    has_keys: bool,
+}
+
+impl Screen {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.sinks.event(event)
+    }
+
+    fn prompt(&mut self, pages: usize) -> io::Result<()> {
+        if !self.has_keys {
+            return Ok(());
+        }
+        let pages = crate::report::human::count(pages, "page");
+        let mut out = anstream::stdout();
+        write!(out, "watching {pages}; {KEYS} ")?;
+        out.flush()
+    }
+
+    fn clear_prompt(&mut self) -> io::Result<()> {
+        if !self.has_keys {
+            return Ok(());
+        }
+        let mut out = io::stdout();
+        out.write_all(b"\r\x1b[2K")?;
+        out.flush()
+    }
+
+    /// Reads a line key by key: `None` if it was given up.
+    fn ask(&mut self, question: &str, happened: &Receiver<Happened>) -> Result<Option<String>> {
+        const ESCAPE: u8 = 0x1b;
+        let mut typed: Vec<u8> = Vec::new();
+        loop {
+            self.clear_prompt()?;
+            let mut out = io::stdout();
+            write!(out, "{question}{}", String::from_utf8_lossy(&typed))?;
+            out.flush()?;
+            let key = loop {
+                if schedule::interrupted() {
+                    bail!(Interrupted);
+                }
+                if let Ok(Happened::Key(key)) = happened.recv_timeout(LOOK_EVERY) {
+                    break key;
+                }
+            };
+            match key {
+                b'\n' | b'\r' => break,
+                ESCAPE => {
+                    self.clear_prompt()?;
+                    return Ok(None);
+                }
+                0x7f | 0x08 => while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
+                key if key >= b' ' => typed.push(key),
+                _ => {}
+            }
+        }
+        self.clear_prompt()?;
+        Ok(Some(String::from_utf8_lossy(&typed).trim().to_owned()))
+    }
+}

@@ -1,0 +1,408 @@
+//! `verify watch`: what is saved runs again, and of it only what has to; and nothing is left of it at the end.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::project::Project;
+
+/// No test waits so long unless it fails.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A watch that runs in a project.
+struct Watch<'p> {
+    project: &'p Project,
+    process: Child,
+    lines: Receiver<String>,
+}
+
+impl<'p> Watch<'p> {
+    /// Starts it and waits for the first report, which is the second value.
+    fn start(project: &'p Project, words: &str) -> (Watch<'p>, String) {
+        let mut process = project
+            .command(&format!("watch {words}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let streams: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(process.stdout.take().unwrap()),
+            Box::new(process.stderr.take().unwrap()),
+        ];
+        for stream in streams {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        let watch = Watch {
+            project,
+            process,
+            lines,
+        };
+        let first = watch.report();
+        (watch, first)
+    }
+
+    /// What it says up to the next summary.
+    fn report(&self) -> String {
+        self.until(|line| {
+            line.contains(" illustrative in ") || line.contains(r#""type":"summary""#)
+        })
+    }
+
+    fn until(&self, is_last: impl Fn(&str) -> bool) -> String {
+        let mut text = String::new();
+        loop {
+            let line = self
+                .lines
+                .recv_timeout(LIMIT)
+                .unwrap_or_else(|_| panic!("no more lines after:\n{text}"));
+            text.push_str(&line);
+            text.push('\n');
+            if is_last(&line) {
+                return text;
+            }
+        }
+    }
+
+    fn save(&self, name: &str, text: &str) -> String {
+        self.project.write(name, text);
+        self.report()
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Ends it as Ctrl-C does; nothing may be left.
+    #[track_caller]
+    fn end(mut self) {
+        self.signal(Signal::INT);
+        assert_eq!(self.process.wait().unwrap().code(), Some(130));
+        assert_eq!(self.project.processes(), [""; 0]);
+        assert_eq!(self.project.scratch_files(), [""; 0]);
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A page with these blocks.
+fn page(blocks: &[&str]) -> String {
+    let blocks = blocks
+        .iter()
+        .map(|block| format!("Text.\n\n```python\n{block}\n```\n"));
+    blocks.collect()
+}
+
+/// The line of the page in a report.
+#[track_caller]
+fn line_of<'t>(page: &str, report: &'t str) -> &'t str {
+    let mut lines = report.lines();
+    lines
+        .find(|line| line.contains(page) && line.contains("(ran "))
+        .unwrap_or_else(|| panic!("nothing about `{page}` in:\n{report}"))
+}
+
+/// What the examples of a page print, from a report as JSON.
+fn printed(report: &str) -> Vec<String> {
+    report
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|line| line["type"] == "example")
+        .map(|line| {
+            line["outcome"]["stdout"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+fn ran(report: &str) -> (u64, u64, Option<String>) {
+    let line = report
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find(|line| line["type"] == "rerun")
+        .unwrap();
+    let number = |name: &str| line[name].as_u64().unwrap();
+    (
+        number("ran"),
+        number("of"),
+        line["reason"].as_str().map(str::to_owned),
+    )
+}
+
+#[test]
+fn a_session_goes_on_before_the_first_changed_example() {
+    let blocks = |last: &str| {
+        page(&[
+            "import random\ntoken = random.random()\nprint(token)",
+            "with open('log', 'a') as log:\n    _ = log.write('two ')",
+            &format!(
+                "with open('log', 'a') as log:\n    _ = log.write('{last}')\nprint(token, open('log').read())"
+            ),
+            "print('four')",
+        ])
+    };
+    let project = Project::new().with("page.md", blocks("a"));
+    let (watch, first) = Watch::start(&project, "--format json");
+    assert_eq!(ran(&first), (4, 4, None));
+
+    let second = watch.save("page.md", &blocks("b"));
+    assert_eq!(ran(&second), (4, 4, None), "checkpoints are made now");
+    let token = printed(&second)[0].trim().to_owned();
+    assert_ne!(token, printed(&first)[0].trim());
+
+    for word in ["c", "d", "longer", "e"] {
+        let report = watch.save("page.md", &blocks(word));
+        assert_eq!(ran(&report), (2, 4, None));
+        let expected = [
+            format!("{token}\n"),
+            String::new(),
+            format!("{token} two {word}\n"),
+            "four\n".to_owned(),
+        ];
+        assert_eq!(printed(&report), expected);
+    }
+
+    let report = watch.save("page.md", &(blocks("e") + "\nProse.\n"));
+    assert_eq!(ran(&report), (0, 4, None), "prose runs nothing");
+    watch.end();
+}
+
+#[test]
+fn a_copy_is_what_the_process_was() {
+    let blocks = |last: &str| {
+        page(&[
+            "import os, random, sys\nrandom.seed(1)\nos.register_at_fork(after_in_child=lambda: print('seen'))",
+            "import atexit\natexit.register(print, 'the end')\nvalue = random.random()",
+            &format!(
+                "print('{last}', value, random.random(), os.path.basename(__file__), sys.argv)"
+            ),
+        ])
+    };
+    let project = Project::new().with("page.md", blocks("same"));
+    let (watch, first) = Watch::start(&project, "--format json");
+    watch.save("page.md", &blocks("other"));
+    for word in ["another", "same"] {
+        let report = watch.save("page.md", &blocks(word));
+        assert_eq!(ran(&report), (1, 3, None));
+        if word == "same" {
+            assert_eq!(printed(&report), printed(&first));
+        }
+    }
+    watch.end();
+}
+
+#[test]
+fn what_a_copy_would_lack_is_run_again() {
+    let cases = [
+        (
+            "import threading, time\nstop = threading.Event()\nthread = threading.Thread(target=stop.wait, daemon=True)\nthread.start()",
+            "print(thread.is_alive())",
+            "a thread is running",
+        ),
+        (
+            "import subprocess\nchild = subprocess.Popen(['sleep', '100'])",
+            "print(child.poll())",
+            "a process that it started is running",
+        ),
+        (
+            "file = open('file', 'w+')\n_ = file.write('abc')",
+            "_ = file.seek(1)\nprint(file.read())",
+            "a file or socket is open, or a standard stream was changed",
+        ),
+        (
+            "import signal\nsignal.signal(signal.SIGALRM, print)\n_ = signal.alarm(1000)",
+            "print(signal.alarm(0) > 0)",
+            "a timer is running",
+        ),
+        (
+            "import os\nown = os.getpid()",
+            "print(own == os.getpid())",
+            "a copy would have another answer to `getpid`",
+        ),
+        (
+            "import mmap\nshared = mmap.mmap(-1, 10)",
+            "shared[0] += 1\nprint(shared[0])",
+            "memory is shared with other processes",
+        ),
+    ];
+    for (leaves, uses, reason) in cases {
+        let blocks = |word: &str| page(&["1", leaves, &format!("{uses}\nprint('{word}')")]);
+        let project = Project::new().with("page.md", blocks("a"));
+        let (watch, first) = Watch::start(&project, "--format json");
+        watch.save("page.md", &blocks("b"));
+        watch.save("page.md", &blocks("c"));
+        let report = watch.save("page.md", &blocks("a"));
+        let why = format!("no checkpoint behind `page/2`: {reason}");
+        assert_eq!(ran(&report), (2, 3, Some(why)));
+        assert_eq!(printed(&report), printed(&first));
+        watch.end();
+    }
+}
+
+#[test]
+fn the_line_of_a_page_says_what_ran() {
+    let project = Project::new()
+        .with(
+            "page.md",
+            page(&["1", "import os\nprint(os.getpid() > 0)", "print(3)"]),
+        )
+        .with("other.md", page(&["print('other')"]));
+    let (watch, first) = Watch::start(&project, "");
+    assert_eq!(
+        line_of("other.md", &first),
+        "✓ other.md  1 ran  (ran 1 of 1)"
+    );
+    let saved = page(&["1", "import os\nprint(os.getpid() > 0)", "print(4)"]);
+    let report = watch.save("page.md", &saved);
+    assert!(!report.contains("other.md"), "{report}");
+    assert!(report.contains("\n0 verified, 4 ran, "), "{report}");
+    watch.save("page.md", &saved.replace("print(4)", "print(5)"));
+    let report = watch.save("page.md", &saved.replace("print(4)", "print(6)"));
+    assert_eq!(
+        line_of("page.md", &report),
+        "✓ page.md  3 ran  (ran 2 of 3: no checkpoint behind `page/2`: a copy would have another answer to `getpid`)"
+    );
+    watch.end();
+}
+
+#[test]
+fn failures_come_and_go() {
+    let project = Project::new().with("page.md", page(&["x = 1", "print(x)", "print(x + 1)"]));
+    let (watch, _) = Watch::start(&project, "");
+    for block in ["1 / 0", "import os; os._exit(3)", "import os; os.abort()"] {
+        let report = watch.save("page.md", &page(&["x = 1", block, "print(x + 1)"]));
+        assert!(
+            report.contains("0 verified, 1 ran, 1 failed, 0 unrecorded, 1 blocked"),
+            "{report}"
+        );
+        let report = watch.save("page.md", &page(&["x = 1", "print(x)", "print(x + 1)"]));
+        assert!(report.contains("0 verified, 3 ran, 0 failed"), "{report}");
+    }
+    watch.end();
+}
+
+#[test]
+fn a_mistake_in_a_page_does_not_end_it() {
+    let project = Project::new()
+        .with("page.md", page(&["print(1)"]))
+        .with("other.md", page(&["print(2)"]));
+    let (watch, _) = Watch::start(&project, "");
+    project.write("page.md", "# Page\n\n```python\nprint(1)\n");
+    let said = watch.until(|line| line.contains("nothing was run"));
+    assert!(said.contains("error: page.md:3: "), "{said}");
+    let report = watch.save("other.md", &page(&["print(3)"]));
+    assert!(report.contains("✓ other.md  1 ran"), "{report}");
+    let report = watch.save("page.md", &page(&["print(4)"]));
+    assert!(report.contains("✓ page.md  1 ran"), "{report}");
+    watch.end();
+}
+
+#[test]
+fn pages_come_and_go_and_are_renamed_into_place() {
+    let project = Project::new().with("page.md", page(&["print(1)"]));
+    let (watch, _) = Watch::start(&project, "");
+    project.write(".page.md.swp", page(&["print(2)"]));
+    fs::rename(project.path(".page.md.swp"), project.path("page.md")).unwrap();
+    assert!(watch.report().contains("✓ page.md  1 ran"));
+    let report = watch.save("new.md", &page(&["print(2)", "print(3)"]));
+    assert!(report.contains("✓ new.md  2 ran"), "{report}");
+    assert!(report.contains("\n0 verified, 3 ran"), "{report}");
+    fs::remove_file(project.path("new.md")).unwrap();
+    let report = watch.save("page.md", &page(&["print(3)"]));
+    let report = if report.contains("\n0 verified, 1 ran") {
+        report
+    } else {
+        watch.report()
+    };
+    assert!(report.contains("\n0 verified, 1 ran"), "{report}");
+    watch.end();
+}
+
+#[test]
+fn recordings_and_the_configuration_are_watched() {
+    let project = Project::book().with("page.md", page(&["print(1)", "print(2)"]));
+    project.record_and_settle();
+    let (watch, first) = Watch::start(&project, "");
+    assert!(first.contains("✓ page.md  2 verified"), "{first}");
+    let good = project.read("expected/page.toml");
+    let report = watch.save("expected/page.toml", &good.replace('2', "3"));
+    let line = line_of("page.md", &report);
+    assert!(
+        line.starts_with("✗ page.md") && line.ends_with("(ran 0 of 2)"),
+        "{report}"
+    );
+    let report = watch.save("expected/page.toml", &good);
+    assert_eq!(
+        line_of("page.md", &report),
+        "✓ page.md  2 verified  (ran 0 of 2)"
+    );
+
+    let report = watch.save("verify.toml", "timeout = '20s'\n");
+    assert!(
+        report.contains("`verify.toml` has changed: starting over"),
+        "{report}"
+    );
+    assert!(report.contains("✓ page.md  2 verified"), "{report}");
+    project.write("verify.toml", "nonsense = 1\n");
+    let said = watch.until(|line| line.starts_with("error: "));
+    assert!(said.contains("nonsense"), "{said}");
+    let report = watch.save("verify.toml", "");
+    assert!(report.contains("✓ page.md  2 verified"), "{report}");
+    watch.end();
+}
+
+#[test]
+fn nothing_is_left_after_a_kill() {
+    let blocks = |last: &str| page(&["x = 1", "open('file', 'w').write('x')", "print(x)", last]);
+    let project = Project::new().with("page.md", blocks("print(1)"));
+    let (mut watch, _) = Watch::start(&project, "");
+    watch.save("page.md", &blocks("print(2)"));
+    let report = watch.save("page.md", &blocks("print(3)"));
+    assert!(
+        line_of("page.md", &report).ends_with("(ran 1 of 4)"),
+        "{report}"
+    );
+    assert!(project.processes().len() > 4, "the checkpoints are there");
+    watch.signal(Signal::KILL);
+    watch.process.wait().unwrap();
+    let limit = Instant::now() + LIMIT;
+    while !(project.processes().is_empty() && project.scratch_files().is_empty()) {
+        assert!(
+            Instant::now() < limit,
+            "left: {:?}, {:?}",
+            project.processes(),
+            project.scratch_files()
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let project = Project::new().with("page.md", page(&["print(1)"]));
+    for (words, message) in [
+        ("watch --format junit", "reports as `human` or `json`"),
+        ("watch --python 3.11 --python 3.12", "runs on one Python"),
+        ("watch missing.md", "`missing.md` does not exist"),
+    ] {
+        let ran = project.verify(words);
+        assert_eq!(ran.status, 2, "{words}");
+        assert!(ran.stderr.contains(message), "{words}: {}", ran.stderr);
+    }
+}
