@@ -61,23 +61,85 @@ impl std::fmt::Display for Problem {
     }
 }
 
+/// A page as it lies on disk.
+#[derive(Debug)]
+pub struct Source {
+    /// As [`Page::name`].
+    pub name: String,
+    /// As [`Page::key`].
+    pub key: String,
+    pub file: PathBuf,
+    /// As [`Page::recording`].
+    pub recording: Option<PathBuf>,
+    pub bytes: Vec<u8>,
+}
+
+/// A page that was not looked into, since all of it is known already.
+#[derive(Debug)]
+pub struct Unread {
+    pub name: String,
+    pub key: String,
+    pub recording: Option<PathBuf>,
+    /// So many of the book's pages stand before it.
+    pub before: usize,
+}
+
 #[derive(Debug)]
 pub struct Book {
     pub pages: Vec<Page>,
+    /// In page order.
+    pub unread: Vec<Unread>,
     pub problems: Vec<Problem>,
 }
 
 impl Book {
     /// Reads the pages at `paths`, or the configured ones if there are none.
     pub fn read(config: &Config, paths: &[PathBuf]) -> Result<Book> {
+        Book::read_where(config, paths, &mut |_| true)
+    }
+
+    /// Reads those pages for which `is_wanted`; the others stay unread.
+    pub fn read_where(
+        config: &Config,
+        paths: &[PathBuf],
+        is_wanted: &mut dyn FnMut(&Source) -> bool,
+    ) -> Result<Book> {
         let here = std::env::current_dir()
             .and_then(|path| path.canonicalize())
             .unwrap_or_default();
         let (files, mut problems) = find(config, paths, &here)?;
-        let mut pages = Vec::new();
+        let (mut pages, mut unread) = (Vec::new(), Vec::new());
+        let recordings = RecordingTree::new(config);
         for file in files {
             let name = display_name(&file, &here);
-            match read_page(config, file, &name) {
+            let bytes = match fs::read(&file) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    problems.push(Problem {
+                        page: name,
+                        line: None,
+                        message: unreadable(&error),
+                    });
+                    continue;
+                }
+            };
+            let source = Source {
+                key: display_name(&file, &config.root),
+                recording: recordings.as_ref().and_then(|tree| tree.path(&file)),
+                name,
+                file,
+                bytes,
+            };
+            if !is_wanted(&source) {
+                unread.push(Unread {
+                    name: source.name,
+                    key: source.key,
+                    recording: source.recording,
+                    before: pages.len(),
+                });
+                continue;
+            }
+            match parse_page(config, source) {
                 Ok((page, page_problems)) => {
                     pages.push(page);
                     problems.extend(page_problems);
@@ -85,14 +147,36 @@ impl Book {
                 Err(problem) => problems.push(problem),
             }
         }
-        problems.extend(shared_recordings(&pages));
-        Ok(Book { pages, problems })
+        let mut book = Book {
+            pages,
+            unread,
+            problems,
+        };
+        let shared = book.shared_recordings();
+        book.problems.extend(shared);
+        Ok(book)
     }
 
     /// Reads one page again. Where that cannot be done, the page stays as it was.
     pub fn read_again(&mut self, config: &Config, number: usize) -> Vec<Problem> {
         let page = &mut self.pages[number];
-        match read_page(config, page.file.clone(), &page.name) {
+        let source = match fs::read(&page.file) {
+            Ok(bytes) => Source {
+                name: page.name.clone(),
+                key: page.key.clone(),
+                file: page.file.clone(),
+                recording: page.recording.clone(),
+                bytes,
+            },
+            Err(error) => {
+                return vec![Problem {
+                    page: page.name.clone(),
+                    line: None,
+                    message: unreadable(&error),
+                }];
+            }
+        };
+        match parse_page(config, source) {
             Ok((read, problems)) => {
                 *page = read;
                 problems
@@ -100,28 +184,37 @@ impl Book {
             Err(problem) => vec![problem],
         }
     }
-}
 
-/// `a.md` and `a.markdown` would write over each other's recording.
-fn shared_recordings(pages: &[Page]) -> Vec<Problem> {
-    let mut first: HashMap<&Path, &Page> = HashMap::new();
-    let mut problems = Vec::new();
-    for page in pages {
-        let Some(recording) = &page.recording else {
-            continue;
-        };
-        if let Some(other) = first.insert(recording, page) {
-            problems.push(Problem {
-                page: page.name.clone(),
-                line: None,
-                message: format!(
-                    "`{}` has the same name, and so the same recording: rename one of them or name it in `exclude`",
-                    other.name
-                ),
-            });
-        }
+    /// Where the recordings of all pages are.
+    pub fn recordings(&self) -> impl Iterator<Item = &PathBuf> {
+        let read = self.pages.iter().map(|page| &page.recording);
+        let unread = self.unread.iter().map(|page| &page.recording);
+        read.chain(unread).flatten()
     }
-    problems
+
+    /// `a.md` and `a.markdown` would write over each other's recording.
+    fn shared_recordings(&self) -> Vec<Problem> {
+        let unread = self.unread.iter();
+        let unread = unread.map(|page| (&page.recording, &page.name));
+        let read = self.pages.iter().map(|page| (&page.recording, &page.name));
+        let mut first: HashMap<&Path, &str> = HashMap::new();
+        let mut problems = Vec::new();
+        for (recording, name) in unread.chain(read) {
+            let Some(recording) = recording else {
+                continue;
+            };
+            if let Some(other) = first.insert(recording, name) {
+                problems.push(Problem {
+                    page: name.clone(),
+                    line: None,
+                    message: format!(
+                        "`{other}` has the same name, and so the same recording: rename one of them or name it in `exclude`"
+                    ),
+                });
+            }
+        }
+        problems
+    }
 }
 
 /// A path as a person would type it.
@@ -165,7 +258,7 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
             .follow_links(true)
             .sort_by_file_name()
             .into_iter()
-            .filter_entry(|entry| entry.depth() == 0 || !is_passed_over(config, entry.path()));
+            .filter_entry(|entry| entry.depth() == 0 || !is_unread(config, entry.path()));
         for entry in entries {
             match entry {
                 Ok(entry) if entry.file_type().is_file() && is_page(entry.path()) => {
@@ -206,7 +299,7 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
 
 /// Whether nobody misses what could not be read: it is excluded, or a link to nowhere that is no page.
 fn is_no_page(config: &Config, path: &Path) -> bool {
-    is_passed_over(config, path) || (path.is_symlink() && !path.exists() && !is_page(path))
+    is_unread(config, path) || (path.is_symlink() && !path.exists() && !is_page(path))
 }
 
 /// A directory's `README.md` or `index.md` opens it; the rest follows by name.
@@ -227,7 +320,7 @@ pub fn is_page(path: &Path) -> bool {
         .is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
-fn is_passed_over(config: &Config, path: &Path) -> bool {
+fn is_unread(config: &Config, path: &Path) -> bool {
     let Some(name) = path.file_name().map(|name| name.to_string_lossy()) else {
         return false;
     };
@@ -244,18 +337,20 @@ fn unreadable(error: &std::io::Error) -> String {
     format!("cannot be read, the system says `{error}`: make it readable, or name it in `exclude`")
 }
 
-fn read_page(config: &Config, file: PathBuf, name: &str) -> Result<(Page, Vec<Problem>), Problem> {
-    let problem = |message: String| Problem {
-        page: name.to_owned(),
-        line: None,
-        message,
-    };
-    let bytes = fs::read(&file).map_err(|error| problem(unreadable(&error)))?;
+fn parse_page(config: &Config, source: Source) -> Result<(Page, Vec<Problem>), Problem> {
+    let Source {
+        name,
+        key,
+        file,
+        recording,
+        bytes,
+    } = source;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         Problem {
+            page: name.clone(),
             line: Some(1 + valid.iter().filter(|&&byte| byte == b'\n').count()),
-            ..problem("this is not UTF-8: save the page in that encoding".to_owned())
+            message: "this is not UTF-8: save the page in that encoding".to_owned(),
         }
     })?;
     let stem = file
@@ -267,16 +362,16 @@ fn read_page(config: &Config, file: PathBuf, name: &str) -> Result<(Page, Vec<Pr
     let problems = problems
         .into_iter()
         .map(|found| Problem {
-            page: name.to_owned(),
+            page: name.clone(),
             line: Some(found.line),
             message: found.message,
         })
         .collect();
     let page = Page {
-        recording: recording_path(config, &file),
         chapter: chapter(config, &file),
-        key: display_name(&file, &config.root),
-        name: name.to_owned(),
+        recording,
+        key,
+        name,
         file,
         examples: found.examples,
         others: found.others,
@@ -288,31 +383,45 @@ fn read_page(config: &Config, file: PathBuf, name: &str) -> Result<(Page, Vec<Pr
 }
 
 /// `handbook/07-x/03-y.md` → `expected/07-x/03-y.toml`: the tree below the directory that `pages` names.
-fn recording_path(config: &Config, file: &Path) -> Option<PathBuf> {
-    if !config.is_project {
-        return None;
+struct RecordingTree {
+    expected: PathBuf,
+    /// Each place of pages, and the directory whose tree is mirrored.
+    starts: Vec<(PathBuf, PathBuf)>,
+}
+
+impl RecordingTree {
+    /// `None` where nothing is recorded.
+    fn new(config: &Config) -> Option<RecordingTree> {
+        if !config.is_project {
+            return None;
+        }
+        let root = config
+            .root
+            .canonicalize()
+            .unwrap_or_else(|_| config.root.clone());
+        let several = config.pages.len() > 1;
+        let start = |pages: &PathBuf| {
+            let start = root.join(pages);
+            let start = start.canonicalize().unwrap_or(start);
+            let mirrored = if several || start.is_file() {
+                root.clone()
+            } else {
+                start.clone()
+            };
+            (start, mirrored)
+        };
+        Some(RecordingTree {
+            expected: root.join(&config.expected),
+            starts: config.pages.iter().map(start).collect(),
+        })
     }
-    let root = config
-        .root
-        .canonicalize()
-        .unwrap_or_else(|_| config.root.clone());
-    let several = config.pages.len() > 1;
-    config.pages.iter().find_map(|pages| {
-        let start = root.join(pages);
-        let start = start.canonicalize().unwrap_or(start);
-        let below = if several || start.is_file() {
-            file.strip_prefix(&start)
-                .ok()
-                .and_then(|_| file.strip_prefix(&root).ok())
-        } else {
-            file.strip_prefix(&start).ok()
-        }?;
-        Some(
-            root.join(&config.expected)
-                .join(below)
-                .with_extension("toml"),
-        )
-    })
+
+    fn path(&self, file: &Path) -> Option<PathBuf> {
+        let is_below = |(start, _): &&(PathBuf, PathBuf)| file.starts_with(start);
+        let (_, mirrored) = self.starts.iter().find(is_below)?;
+        let below = file.strip_prefix(mirrored).ok()?;
+        Some(self.expected.join(below).with_extension("toml"))
+    }
 }
 
 fn chapter(config: &Config, file: &Path) -> Option<u32> {

@@ -16,19 +16,21 @@ use pep440_rs::Version;
 
 use crate::attributes::Need;
 use crate::book::{Book, Page, Selection};
+use crate::cache::{self, Cache, Found, Ran, Unchanged, WholePage, Why};
 use crate::compare;
 use crate::conditions::{self, Conditions, Factor};
 use crate::config::{Config, Output, Sandbox};
 use crate::console;
+use crate::digest::Digest;
 use crate::doctest::Flags;
 use crate::example::{self, Example, Kind};
 use crate::host::{self, Host, Hosts, Running, Start};
 use crate::interpreter::Interpreter;
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
-use crate::protocol::{Mode, ProcessLimits, Program, Protections, Statement, Unit};
+use crate::protocol::{Mode, Observed, ProcessLimits, Program, Protections, Statement, Unit};
 use crate::recording::Recording;
-use crate::report::{Event, ExampleResult, PageResult, Rerun, Started};
+use crate::report::{Event, ExampleResult, PageResult, Rerun, SessionNote, Started, Summary};
 use crate::sandbox;
 use crate::schedule;
 use crate::scratch::Scratch;
@@ -65,6 +67,9 @@ pub struct Results<'a> {
     pub stopped_early: bool,
     /// When it began and ended.
     pub span: Range<SystemTime>,
+    pub sessions: usize,
+    /// Sessions whose results were kept from an earlier run.
+    pub kept: usize,
 }
 
 /// Sessions to run: positions of pages and of examples on them.
@@ -73,6 +78,8 @@ pub struct SessionPlan {
     pub page: usize,
     /// In page order, up to the last selected one.
     pub examples: Vec<usize>,
+    /// What follows in the session, which nobody asked for.
+    pub rest: Vec<usize>,
     pub selected: HashSet<usize>,
 }
 
@@ -93,10 +100,11 @@ pub fn plan(book: &Book, config: &Config, selection: &Selection) -> Vec<SessionP
             else {
                 continue;
             };
-            examples.truncate(last + 1);
+            let rest = examples.split_off(last + 1);
             plans.push(SessionPlan {
                 page: number,
                 examples,
+                rest,
                 selected,
             });
         }
@@ -126,6 +134,7 @@ pub fn probes(book: &Book, plans: &[SessionPlan], version: &Version) -> Vec<Sess
                 probes.push(SessionPlan {
                     page: plan.page,
                     examples: plan.examples[..=index].to_vec(),
+                    rest: [&plan.examples[index + 1..], &plan.rest].concat(),
                     selected: HashSet::from([position]),
                 });
             }
@@ -149,7 +158,10 @@ pub fn probed(example: &Example, verdict: &Verdict) -> Verdict {
     };
     match verdict {
         Verdict::Skipped { .. } | Verdict::Illustrative { .. } => verdict.clone(),
-        _ if passes => Verdict::Failed(Failure::NotNeeded { what, reason }),
+        _ if passes => Verdict::Failed(Failure::NotNeeded {
+            what: what.to_owned(),
+            reason,
+        }),
         _ => Verdict::Skipped {
             reason,
             unmet: false,
@@ -158,7 +170,7 @@ pub fn probed(example: &Example, verdict: &Verdict) -> Verdict {
 }
 
 /// What a run works with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Run<'a> {
     pub book: &'a Book,
     pub config: &'a Config,
@@ -166,16 +178,39 @@ pub struct Run<'a> {
     pub recordings: &'a Recordings,
     pub settings: &'a Settings,
     pub last_run: &'a LastRun,
+    /// `None` where everything has to run.
+    pub keeping: Option<Keeping<'a>>,
+}
+
+/// Results of earlier runs, and what it takes to keep those of this one. Both lists go by page.
+#[derive(Clone, Copy)]
+pub struct Keeping<'a> {
+    pub cache: &'a Cache,
+    /// From [`Cache::text_of`].
+    pub texts: &'a [Digest],
+    /// Whether everything that belongs to the page is checked.
+    pub whole: &'a [bool],
 }
 
 /// Runs sessions on one interpreter. `on_event` sees each page as soon as it and those before it are done.
 pub fn run<'a>(
     run: &Run<'a>,
-    plans: &[SessionPlan],
+    plans: &'a [SessionPlan],
     on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
 ) -> Result<Results<'a>> {
-    let ground = Ground::new(run, run.interpreter, plans)?;
-    run_on(run, &ground, None, plans, on_event)
+    let found = find_kept(run, plans, &version(run.interpreter));
+    let has_to_run = |(plan, found): (&SessionPlan, &Option<Found>)| {
+        let is_kept = found.as_ref().is_some_and(Found::is_kept);
+        (!is_kept).then(|| plan.clone())
+    };
+    let open: Vec<SessionPlan> = plans.iter().zip(&found).filter_map(has_to_run).collect();
+    // With everything known already, no Python starts.
+    let ground = if open.is_empty() {
+        None
+    } else {
+        Some(Ground::new(run, run.interpreter, &open)?)
+    };
+    run_all(run, ground.as_ref(), None, (plans, &found), on_event)
 }
 
 /// What sessions run on. It may outlive a run, if the interpreter does.
@@ -224,58 +259,82 @@ pub fn run_on<'a>(
     run: &Run<'a>,
     ground: &Ground<'a>,
     traces: Option<&Traces>,
-    plans: &[SessionPlan],
+    plans: &'a [SessionPlan],
     on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
 ) -> Result<Results<'a>> {
-    let Run {
-        book,
-        interpreter,
-        settings,
-        ..
-    } = *run;
-    let Ground { hosts, bare } = ground;
+    let found: Vec<Option<Found>> = plans.iter().map(|_| None).collect();
+    run_all(run, Some(ground), traces, (plans, &found), on_event)
+}
+
+/// Runs the sessions of which nothing is found; without a ground there are none.
+fn run_all<'a>(
+    run: &Run<'a>,
+    ground: Option<&Ground<'a>>,
+    traces: Option<&Traces>,
+    (plans, found): (&'a [SessionPlan], &[Option<Found>]),
+    on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+) -> Result<Results<'a>> {
+    let Run { book, settings, .. } = *run;
     let began = SystemTime::now();
-    let conditions = &settings.conditions;
-    let runner = Runner {
-        run: *run,
-        hosts,
-        bare: bare.as_ref().unwrap_or(hosts),
-        traces,
-        version: version(interpreter),
-    };
+    let is_kept = |job: usize| found[job].as_ref().is_some_and(Found::is_kept);
+    let (kept, jobs): (Vec<usize>, Vec<usize>) = (0..plans.len()).partition(|&job| is_kept(job));
+    let held = found.iter().flatten().filter_map(Found::protections);
+    let now = ground.and_then(|ground| ground.hosts.ready.protections.as_ref());
+    let protections = held.chain(now).fold(None, Protections::weaker);
     on_event(&Event::Started(&Started {
-        interpreter,
+        interpreter: run.interpreter,
         pages: plans
             .iter()
             .map(|plan| plan.page)
             .collect::<HashSet<_>>()
             .len(),
         examples: plans.iter().map(|plan| judged(book, plan)).sum(),
-        protections: hosts.ready.protections.as_ref(),
+        protections: protections.as_ref(),
+        shard: None,
     }))?;
-    let _load = conditions.varies(Factor::Load).then(Load::begin);
-    let mut pages = Pages::new(run, plans);
-    let weights: Vec<Duration> = plans
-        .iter()
-        .map(|plan| weight(book, plan, run.last_run))
-        .collect();
+    let mut pages = Pages::new(run, plans, protections);
     let (mut done, mut failed) = (0, 0);
-    schedule::run(
-        &weights,
-        settings.jobs,
-        |job| runner.session(job, &plans[job]),
-        |finished| settings.fail_fast && finished.failures() > 0,
-        |job, finished| {
+    for job in kept {
+        if let Some(found) = &found[job] {
             done += 1;
-            failed += finished.failures();
             on_event(&Event::Progress { done, failed })?;
-            pages.take(job, finished, on_event)
-        },
-        || {
-            hosts.close();
-            bare.iter().for_each(Hosts::close);
-        },
-    )?;
+            pages.take(job, recall(book, &plans[job], found), on_event)?;
+        }
+    }
+    if let Some(Ground { hosts, bare }) = ground {
+        let is_loaded = settings.conditions.varies(Factor::Load);
+        let _load = is_loaded.then(Load::begin);
+        let weights: Vec<Duration> = jobs
+            .iter()
+            .map(|&job| weight(book, &plans[job], run.last_run))
+            .collect();
+        let runner = Runner {
+            run: *run,
+            hosts,
+            bare: bare.as_ref().unwrap_or(hosts),
+            traces,
+            version: version(run.interpreter),
+        };
+        schedule::run(
+            &weights,
+            settings.jobs,
+            |index| {
+                let job = jobs[index];
+                runner.session(job, &plans[job], found[job].as_ref())
+            },
+            |finished| settings.fail_fast && finished.failures() > 0,
+            |index, finished| {
+                done += 1;
+                failed += finished.failures();
+                on_event(&Event::Progress { done, failed })?;
+                pages.take(jobs[index], finished, on_event)
+            },
+            || {
+                hosts.close();
+                bare.iter().for_each(Hosts::close);
+            },
+        )?;
+    }
     pages.finish(began, on_event)
 }
 
@@ -318,27 +377,118 @@ fn nothing_is_missing(protections: Option<&Protections>) -> Result<()> {
     Ok(())
 }
 
+/// For each session what is kept of it; `None` where nobody looks.
+fn find_kept(run: &Run<'_>, plans: &[SessionPlan], version: &Version) -> Vec<Option<Found>> {
+    let Some(keeping) = run.keeping else {
+        return plans.iter().map(|_| None).collect();
+    };
+    let mut known = (usize::MAX, cache::Known::default());
+    plans
+        .iter()
+        .map(|plan| {
+            let page = &run.book.pages[plan.page];
+            if known.0 != plan.page {
+                known = (plan.page, keeping.cache.page(&page.key));
+            }
+            let all = plan.all();
+            let session = run.session(plan.page, &all, version);
+            Some(keeping.cache.find(&known.1, &session, plan.examples.len()))
+        })
+        .collect()
+}
+
+/// The kept results of a session, as if it had run.
+fn recall<'a>(book: &'a Book, plan: &SessionPlan, found: &Found) -> SessionResults<'a> {
+    let page = &book.pages[plan.page];
+    let with_verdict = plan
+        .examples
+        .iter()
+        .filter(|&&position| !matches!(page.examples[position].kind, Kind::File(_)));
+    let results = found.results().into_iter().flatten();
+    let results = with_verdict
+        .zip(results)
+        .filter(|(position, _)| plan.selected.contains(position))
+        .map(|(&position, (verdict, outcome, traceback))| {
+            let result = ExampleResult {
+                page,
+                example: &page.examples[position],
+                verdict,
+                outcome,
+                traceback,
+                from_cache: true,
+            };
+            (position, result)
+        });
+    SessionResults {
+        results: results.collect(),
+        context: Context::default(),
+        rerun: None,
+        why: Why::Unchanged,
+        key: Some(found.key()),
+        ran: None,
+    }
+}
+
+impl SessionPlan {
+    /// The whole session, asked for or not.
+    fn all(&self) -> Vec<usize> {
+        [self.examples.as_slice(), &self.rest].concat()
+    }
+}
+
+impl<'a> Run<'a> {
+    fn session<'s>(
+        &self,
+        page: usize,
+        examples: &'s [usize],
+        version: &'s Version,
+    ) -> cache::Session<'s>
+    where
+        'a: 's,
+    {
+        cache::Session {
+            page: &self.book.pages[page],
+            recording: &self.recordings[page],
+            config: self.config,
+            interpreter: self.interpreter,
+            version,
+            examples,
+        }
+    }
+}
+
 /// Gathers sessions into pages, and pages into their order.
 struct Pages<'a> {
     run: Run<'a>,
-    /// Page of each session.
-    page_of: Vec<usize>,
-    /// Pages in order, each with its sessions that are still to come and the results so far.
-    waiting: BTreeMap<usize, (usize, Vec<(usize, ExampleResult<'a>)>)>,
+    plans: &'a [SessionPlan],
+    /// Pages in order.
+    waiting: BTreeMap<usize, Waiting<'a>>,
     reruns: HashMap<usize, Rerun>,
     results: Results<'a>,
     missing: usize,
+    protections: Option<Protections>,
+    has_written: bool,
+}
+
+/// A page some of whose sessions are still to come.
+#[derive(Default)]
+struct Waiting<'a> {
+    missing: usize,
+    results: Vec<(usize, ExampleResult<'a>)>,
+    notes: Vec<(usize, SessionNote<'a>)>,
+    keys: Vec<Digest>,
+    ran: Vec<Ran>,
 }
 
 impl<'a> Pages<'a> {
-    fn new(run: &Run<'a>, plans: &[SessionPlan]) -> Pages<'a> {
-        let mut waiting: BTreeMap<usize, (usize, Vec<_>)> = BTreeMap::new();
+    fn new(run: &Run<'a>, plans: &'a [SessionPlan], protections: Option<Protections>) -> Pages<'a> {
+        let mut waiting: BTreeMap<usize, Waiting<'a>> = BTreeMap::new();
         for plan in plans {
-            waiting.entry(plan.page).or_default().0 += 1;
+            waiting.entry(plan.page).or_default().missing += 1;
         }
         Pages {
             run: *run,
-            page_of: plans.iter().map(|plan| plan.page).collect(),
+            plans,
             waiting,
             reruns: HashMap::new(),
             results: Results {
@@ -346,8 +496,12 @@ impl<'a> Pages<'a> {
                 contexts: HashMap::new(),
                 stopped_early: false,
                 span: SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH,
+                sessions: 0,
+                kept: 0,
             },
             missing: plans.len(),
+            protections,
+            has_written: false,
         }
     }
 
@@ -357,52 +511,90 @@ impl<'a> Pages<'a> {
         session: SessionResults<'a>,
         on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let page = self.page_of[job];
+        let plan = &self.plans[job];
         self.missing -= 1;
+        self.results.sessions += 1;
+        self.results.kept += usize::from(session.why == Why::Unchanged);
         for (position, _) in &session.results {
             self.results
                 .contexts
-                .insert((page, *position), session.context.clone());
+                .insert((plan.page, *position), session.context.clone());
         }
         if let Some(rerun) = session.rerun {
-            self.reruns.entry(page).or_default().add(rerun);
+            self.reruns.entry(plan.page).or_default().add(rerun);
         }
-        let (sessions, results) = self
+        let waiting = self
             .waiting
-            .get_mut(&page)
+            .get_mut(&plan.page)
             .expect("every page waits for its sessions");
-        *sessions -= 1;
-        results.extend(session.results);
+        waiting.missing -= 1;
+        if let Some(&first) = plan.examples.first() {
+            let example = &self.run.book.pages[plan.page].examples[first];
+            let note = SessionNote {
+                line: example.block.line,
+                id: &example.id,
+                why: session.why.to_string(),
+            };
+            waiting.notes.push((first, note));
+        }
+        waiting.results.extend(session.results);
+        waiting.keys.extend(session.key);
+        waiting.ran.extend(session.ran);
         while let Some(first) = self
             .waiting
             .first_entry()
-            .filter(|first| first.get().0 == 0)
+            .filter(|first| first.get().missing == 0)
         {
-            let (page, (_, results)) = first.remove_entry();
-            self.emit(page, results, on_event)?;
+            let (page, waiting) = first.remove_entry();
+            self.emit(page, waiting, on_event)?;
         }
         Ok(())
     }
 
     fn emit(
         &mut self,
-        page: usize,
-        mut results: Vec<(usize, ExampleResult<'a>)>,
+        number: usize,
+        mut waiting: Waiting<'a>,
         on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        results.sort_by_key(|(position, _)| *position);
-        let examples = results.into_iter().map(|(_, result)| result).collect();
-        let rerun = self.reruns.remove(&page);
-        let page = &self.run.book.pages[page];
+        waiting.results.sort_by_key(|(position, _)| *position);
+        waiting.notes.sort_by_key(|(position, _)| *position);
+        let results = std::mem::take(&mut waiting.results).into_iter();
+        let notes = std::mem::take(&mut waiting.notes).into_iter();
         let result = PageResult {
-            page,
-            rerun,
+            page: &self.run.book.pages[number],
+            rerun: self.reruns.remove(&number),
             interpreter: self.run.interpreter,
-            examples,
+            examples: results.map(|(_, result)| result).collect(),
+            sessions: notes.map(|(_, note)| note).collect(),
         };
+        self.keep(number, &result, waiting);
         on_event(&Event::Page(&result))?;
         self.results.pages.push(result);
         Ok(())
+    }
+
+    fn keep(&mut self, number: usize, result: &PageResult<'_>, waiting: Waiting<'a>) {
+        let Some(keeping) = self.run.keeping else {
+            return;
+        };
+        let page = &self.run.book.pages[number];
+        let sessions = waiting.keys.len();
+        let passed = waiting.missing == 0 && waiting.ran.iter().all(Ran::is_kept);
+        let whole = (keeping.whole[number] && passed).then(|| WholePage {
+            text: keeping.texts[number],
+            sessions: waiting.keys,
+            unchanged: Unchanged {
+                summary: Summary::of(&result.examples),
+                sessions,
+                protections: self.protections.clone(),
+            },
+        });
+        let is_news = |whole: &WholePage| keeping.cache.unchanged(&page.key, whole.text).is_none();
+        if !waiting.ran.is_empty() || whole.as_ref().is_some_and(is_news) {
+            keeping.cache.keep(&page.key, whole, waiting.ran);
+            self.has_written = true;
+        }
     }
 
     /// What a run that was stopped early has of its last pages is shown as well.
@@ -411,14 +603,37 @@ impl<'a> Pages<'a> {
         began: SystemTime,
         on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
     ) -> Result<Results<'a>> {
-        for (page, (_, results)) in std::mem::take(&mut self.waiting) {
-            if !results.is_empty() {
-                self.emit(page, results, on_event)?;
+        for (page, waiting) in std::mem::take(&mut self.waiting) {
+            if !waiting.results.is_empty() {
+                self.emit(page, waiting, on_event)?;
             }
+        }
+        if let Some(keeping) = self.run.keeping {
+            self.keep_empty_pages(&keeping);
+            keeping.cache.tidy(self.has_written);
         }
         self.results.stopped_early = self.missing > 0;
         self.results.span = began..SystemTime::now();
         Ok(self.results)
+    }
+
+    /// Pages without examples need no second look either.
+    fn keep_empty_pages(&mut self, keeping: &Keeping<'_>) {
+        for (number, page) in self.run.book.pages.iter().enumerate() {
+            let text = keeping.texts[number];
+            if page.examples.is_empty()
+                && keeping.whole[number]
+                && keeping.cache.unchanged(&page.key, text).is_none()
+            {
+                let whole = WholePage {
+                    text,
+                    sessions: Vec::new(),
+                    unchanged: Unchanged::default(),
+                };
+                keeping.cache.keep(&page.key, Some(whole), Vec::new());
+                self.has_written = true;
+            }
+        }
     }
 }
 
@@ -441,32 +656,6 @@ fn weight(book: &Book, plan: &SessionPlan, last_run: &LastRun) -> Duration {
             .unwrap_or(UNKNOWN)
     };
     plan.examples.iter().map(of).sum()
-}
-
-/// One part of the sessions, such that all parts have about as many examples. The same book always gives
-/// the same parts: durations of a last run differ between the machines that run them, and an example
-/// that each leaves to the others would never be run.
-pub fn shard(plans: Vec<SessionPlan>, part: usize, of: usize) -> Vec<SessionPlan> {
-    let weight = |at: usize| plans[at].examples.len();
-    let mut order: Vec<usize> = (0..plans.len()).collect();
-    order.sort_by_key(|&at| (std::cmp::Reverse(weight(at)), at));
-    let mut loads = vec![0; of];
-    let mut mine = HashSet::new();
-    for at in order {
-        let lightest = (0..of)
-            .min_by_key(|&shard| (loads[shard], shard))
-            .unwrap_or(0);
-        loads[lightest] += weight(at);
-        if lightest + 1 == part {
-            mine.insert(at);
-        }
-    }
-    plans
-        .into_iter()
-        .enumerate()
-        .filter(|(at, _)| mine.contains(at))
-        .map(|(_, plan)| plan)
-        .collect()
 }
 
 /// The interpreter's version in the terms of version specifiers.
@@ -655,6 +844,10 @@ struct SessionResults<'a> {
     context: Context,
     /// Where traces are kept.
     rerun: Option<Rerun>,
+    why: Why,
+    key: Option<Digest>,
+    /// What is to be kept of it.
+    ran: Option<Ran>,
 }
 
 impl SessionResults<'_> {
@@ -669,7 +862,12 @@ impl SessionResults<'_> {
 impl<'a> Runner<'_, 'a> {
     /// Runs one session from its first example to its last; again, and on a host of its own, if the one that
     /// it shared has died meanwhile.
-    fn session(&self, number: usize, plan: &SessionPlan) -> Result<SessionResults<'a>> {
+    fn session(
+        &self,
+        number: usize,
+        plan: &SessionPlan,
+        found: Option<&Found>,
+    ) -> Result<SessionResults<'a>> {
         let hosts = if looks_inside(self.run.book, plan) {
             self.bare
         } else {
@@ -677,7 +875,7 @@ impl<'a> Runner<'_, 'a> {
         };
         let shared = hosts.shared()?;
         let results = match self.traces {
-            None => self.session_on(&shared, number, plan, &mut None),
+            None => self.session_on(&shared, number, plan, found, &mut None),
             Some(traces) => {
                 let key = self.key(plan);
                 let mut trace = traces
@@ -687,7 +885,7 @@ impl<'a> Runner<'_, 'a> {
                     let directory = shared.root().join(traces.number().to_string());
                     trace = Some(Trace::new(&shared, directory));
                 }
-                let results = self.session_on(&shared, number, plan, &mut trace);
+                let results = self.session_on(&shared, number, plan, found, &mut trace);
                 if let Some(mut trace) = trace.filter(|_| results.is_ok() && !hosts.lost(&shared)) {
                     trace.was_run = true;
                     traces.put(key, trace);
@@ -699,7 +897,7 @@ impl<'a> Runner<'_, 'a> {
             return results;
         }
         drop(shared);
-        self.session_on(&*hosts.own()?, number, plan, &mut None)
+        self.session_on(&*hosts.own()?, number, plan, found, &mut None)
     }
 
     /// By which a session is known although its examples change: its page, and its place among the page's sessions.
@@ -717,8 +915,10 @@ impl<'a> Runner<'_, 'a> {
         host: &Host,
         number: usize,
         plan: &SessionPlan,
+        found: Option<&Found>,
         trace: &mut Option<Trace>,
     ) -> Result<SessionResults<'a>> {
+        let started = SystemTime::now();
         let page = &self.run.book.pages[plan.page];
         let directory = match &trace {
             Some(trace) => trace.directory.clone(),
@@ -753,7 +953,7 @@ impl<'a> Runner<'_, 'a> {
             let example = &page.examples[position];
             let (verdict, outcome) = match (self.skip(example, is_probe(position)), blocked_by) {
                 (Some(verdict), None) => {
-                    session.step(&examples, step)?;
+                    session.pass_over(&examples, step)?;
                     (verdict, None)
                 }
                 (Some(verdict), Some(_)) => (verdict, None),
@@ -770,7 +970,7 @@ impl<'a> Runner<'_, 'a> {
             if blocked_by.is_none() && (breaks || session.ended_too_early(step)) {
                 blocked_by = Some(&example.id);
             }
-            if plan.selected.contains(&position) && !matches!(example.kind, Kind::File(_)) {
+            if !matches!(example.kind, Kind::File(_)) {
                 let traceback = outcome
                     .as_ref()
                     .and_then(|outcome| session.traceback(outcome));
@@ -782,12 +982,14 @@ impl<'a> Runner<'_, 'a> {
                         verdict,
                         outcome,
                         traceback,
+                        from_cache: false,
                     },
                 ));
             }
         }
         let context = session.context.clone();
         let (scratch, saved) = (session.scratch.clone(), session.sources.len());
+        let watched = session.watched(&results);
         let past = session.past.take();
         drop(session);
         let rerun = past.as_ref().map(Past::rerun);
@@ -801,11 +1003,41 @@ impl<'a> Runner<'_, 'a> {
         if !is_needed && fs::read_dir(&scratch).map_or(0, Iterator::count) > saved {
             let _ = fs::remove_dir_all(&directory);
         }
+        let ran = self.keep(host, plan, found, &results, (&watched, started));
+        // What stands before a selected example had to run, and is not reported.
+        results.retain(|(position, _)| plan.selected.contains(position));
         Ok(SessionResults {
             results,
             context,
             rerun,
+            why: found.map_or(Why::NotAsked, |found| found.why.clone()),
+            key: found.map(Found::key),
+            ran,
         })
+    }
+
+    /// What is to be kept of a session that ran. `watched` is what it read, or why that is not known.
+    fn keep(
+        &self,
+        host: &Host,
+        plan: &SessionPlan,
+        found: Option<&Found>,
+        results: &[(usize, ExampleResult<'_>)],
+        (watched, started): (&std::result::Result<Observed, String>, SystemTime),
+    ) -> Option<Ran> {
+        let (keeping, found) = self.run.keeping.zip(found)?;
+        let all = plan.all();
+        let session = self.run.session(plan.page, &all, &self.version);
+        let judged: Vec<&ExampleResult<'_>> = results.iter().map(|(_, result)| result).collect();
+        let protections = host.ready.protections.as_ref();
+        Some(found.ran(
+            keeping.cache,
+            &session,
+            &judged,
+            watched,
+            protections,
+            started,
+        ))
     }
 
     fn runs_in_python(&self, example: &Example, is_probe: bool) -> bool {
@@ -1035,6 +1267,14 @@ impl<'r, 'a> Session<'r, 'a> {
         }
     }
 
+    /// What is not run has its place in a trace all the same.
+    fn pass_over(&mut self, examples: &[(&'a Example, bool)], step: usize) -> Result<()> {
+        if self.past.is_some() {
+            self.step(examples, step)?;
+        }
+        Ok(())
+    }
+
     fn run_and_note(
         &mut self,
         example: &'a Example,
@@ -1069,6 +1309,25 @@ impl<'r, 'a> Session<'r, 'a> {
             });
         }
         Ok(outcome)
+    }
+
+    /// What it read, or why that is not known.
+    fn watched(
+        &self,
+        results: &[(usize, ExampleResult<'_>)],
+    ) -> std::result::Result<Observed, String> {
+        let is_console = |result: &ExampleResult<'_>| {
+            matches!(result.example.kind, Kind::Console(_)) && result.outcome.is_some()
+        };
+        // Of a shell nobody knows what it read.
+        if results.iter().any(|(_, result)| is_console(result)) {
+            return Err("it has a console block".to_owned());
+        }
+        let Some(running) = &self.running else {
+            return Ok(Observed::default());
+        };
+        let observed = running.observed().cloned();
+        observed.ok_or_else(|| "its interpreter did not shut down in order".to_owned())
     }
 
     /// Whether the interpreter is gone although examples were to follow.

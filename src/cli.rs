@@ -51,10 +51,14 @@ pub enum Command {
     List(List),
     /// Run an example and show its source, what it did and what is recorded
     Show(Show),
+    /// Join the `json` reports of all shards of a run into one report
+    Merge(Merge),
     /// Write a commented `verify.toml`
     Init(Init),
     /// Tell what this machine offers: Pythons, uv, and what can keep examples from doing harm
     Doctor,
+    /// Remove the results that were kept
+    Clean(Clean),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +71,17 @@ pub struct Check {
     pub doubt: Doubt,
     #[command(flatten)]
     pub report: Report,
+    /// Run everything, whatever is known from earlier runs, and keep nothing
+    #[arg(long, help_heading = "Running")]
+    pub no_cache: bool,
+    /// Check a section (`7.3`) or an example, and say why each of its sessions ran or did not
+    #[arg(
+        long,
+        value_name = "TARGET",
+        help_heading = "Report",
+        conflicts_with = "no_cache"
+    )]
+    pub explain: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +151,28 @@ pub struct Show {
 }
 
 #[derive(Debug, Args)]
+pub struct Merge {
+    /// What `verify --shard I/N --format json --output FILE` wrote, of every shard
+    #[arg(value_name = "FILE", required = true)]
+    pub reports: Vec<PathBuf>,
+    /// Write how long each example took, for `--durations` of the next run
+    #[arg(long, value_name = "FILE")]
+    pub durations: Option<PathBuf>,
+    /// Fail on orphans
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub report: Report,
+}
+
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// Where `verify.toml` is, or below
+    #[arg(default_value = ".")]
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub struct Init {
     /// Where to write it
     #[arg(default_value = ".")]
@@ -184,6 +221,9 @@ pub struct Run {
     /// Run one part of the sessions, such as 1/4
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<(usize, usize)>,
+    /// How long examples take, for shards that end together; the same file for all of them
+    #[arg(long, value_name = "FILE")]
+    pub durations: Option<PathBuf>,
     /// Fail where something that an example requires is missing, and on orphans
     #[arg(long)]
     pub strict: bool,

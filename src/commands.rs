@@ -10,27 +10,34 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::book::{Book, Keyword, Page, Problem, Selection};
+use crate::attributes::Need;
+use crate::book::{Book, Keyword, Page, Problem, Selection, Source};
+use crate::cache::{self, Cache, Terms, Unchanged};
 use crate::check::{self, Recordings, Results, SessionPlan, Settings};
 use crate::cli;
 use crate::compare;
 use crate::conditions::{Conditions, Factor};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Sandbox};
 use crate::diagnose::Reason;
+use crate::digest::Digest;
 use crate::environment::{self, Progress};
 use crate::example::{Example, Kind};
 use crate::interpreter::{self, Interpreter, Request};
+use crate::merge;
 use crate::outcome::Ending;
 use crate::proof::{self, Proof};
+use crate::protocol::Protections;
 use crate::record::{self, Draft, PassedOver};
 use crate::recording::{self, Recording};
 use crate::report::github::{Github, Inert};
 use crate::report::human::{Human, Verbosity, count};
 use crate::report::json::Json;
 use crate::report::junit::Junit;
-use crate::report::{Event, Finished, Reporter, Summary};
+use crate::report::{Event, Finished, Reporter, Shard, Started, Summary};
 use crate::schedule;
-use crate::state::LastRun;
+use crate::shard;
+use crate::state::{self, Durations, LastRun};
+use crate::unchanged::{self, Shortcut};
 use crate::verdict::{Failure, Verdict};
 
 /// How a command ended, where nothing kept it from doing its work.
@@ -45,38 +52,79 @@ pub enum Status {
 }
 
 /// `verify [PATH…]`
-pub fn check(arguments: &cli::Check) -> Result<Status> {
+pub fn check(arguments: cli::Check) -> Result<Status> {
     schedule::watch_signals()?;
-    let project = Project::load(&arguments.selection)?;
+    let mut arguments = arguments;
+    if arguments.run.shard.is_none() {
+        arguments.run.shard = shard::from_environment(&|name| std::env::var_os(name))?;
+    }
+    let arguments = &arguments;
     let pythons = interpreters(&arguments.run.python);
-    let mut sinks = Sinks::new(&arguments.report, pythons.len() > 1)?;
+    let config = Project::config(&arguments.selection)?;
+    let settings = settings(&arguments.run, &config);
+    let open = |interpreter: &Interpreter| {
+        unchanged::open(&Terms {
+            config: &config,
+            interpreter,
+            strict: settings.strict,
+            timeout: settings.timeout,
+            sandbox: (settings.sandbox, &settings.readable),
+        })
+    };
+    let mut shortcut = may_pass_over(arguments, &settings)
+        .then(|| Shortcut::open(&config, &pythons, !arguments.run.no_sync, &open))
+        .flatten();
+    let mut project = Project::load_where(config.clone(), &arguments.selection, &mut |source| {
+        shortcut.as_mut().is_none_or(|known| !known.takes(source))
+    })?;
+    if let Some(target) = &arguments.explain {
+        project.select(target);
+    }
+    let explains = arguments.explain.is_some();
+    let mut sinks = Sinks::new(&arguments.report, pythons.len() > 1, explains)?;
     if !project.problems.is_empty() {
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let plans = project.plans(&arguments.run);
-    if plans.is_empty() {
+    let (plans, shard) = project.plans(&arguments.run)?;
+    // A shard without a session has a report as well, or it would be taken for missing.
+    let is_part = shard.is_some() && arguments.report.format == cli::Format::Json;
+    if plans.is_empty() && project.book.unread.is_empty() && !is_part {
         return Ok(nothing_to_check(&project, &arguments.run));
     }
-    let settings = settings(&arguments.run, &project.config);
     let mut total = Summary::default();
     let mut orphaned = false;
-    for request in &pythons {
-        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+    for (number, request) in pythons.iter().enumerate() {
+        let (interpreter, cache) = match &mut shortcut {
+            Some(shortcut) => {
+                let (interpreter, cache) = &shortcut.interpreters[number];
+                (interpreter.clone(), Some(cache.clone()))
+            }
+            None => {
+                let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+                let cache = (!everything_runs(arguments, &settings))
+                    .then(|| open(&interpreter))
+                    .flatten();
+                (interpreter, cache)
+            }
+        };
+        let unchanged = shortcut
+            .as_ref()
+            .map_or_else(Vec::new, |shortcut| shortcut.said_of(&project.book, number));
+        let on = On {
+            interpreter: &interpreter,
+            cache: cache.as_ref(),
+            unchanged: &unchanged,
+            shard: shard.as_ref(),
+        };
         let finished = if arguments.doubt.probe_skips {
-            project.probe_on(&interpreter, &plans, &settings, &mut sinks)?
+            project.probe_on(&on, &plans, &settings, &mut sinks)?
         } else if let Some(runs) = arguments.doubt.shake {
-            let portable = arguments.doubt.portable;
-            project.shake_on(
-                &interpreter,
-                &plans,
-                &settings,
-                (runs, portable),
-                &mut sinks,
-            )?
+            let shaking = (runs, arguments.doubt.portable);
+            project.shake_on(&on, &plans, &settings, shaking, &mut sinks)?
         } else {
-            project.check_on(&interpreter, &plans, &settings, &mut sinks)?
+            project.check_on(&on, &plans, &settings, &mut sinks)?
         };
         total.add(&finished.summary);
         orphaned |= finished.orphaned;
@@ -86,7 +134,47 @@ pub fn check(arguments: &cli::Check) -> Result<Status> {
     }
     sinks.finish()?;
     let failed = total.failures() > 0 || (orphaned && arguments.run.strict);
+    if plans.is_empty() && total.total() == 0 {
+        return Ok(nothing_to_check(&project, &arguments.run));
+    }
     Ok(if failed { Status::Failed } else { Status::Good })
+}
+
+/// Whether what stands on a page and in its recording decides, together with what holds for all pages.
+fn depends_on_its_text(page: &Page) -> bool {
+    let needs_more = |example: &Example| {
+        let attributes = &example.attributes;
+        let is_module = |need: &Need| matches!(need, Need::Module(_));
+        !attributes.artifacts.is_empty() || !attributes.requires.iter().all(is_module)
+    };
+    !page.examples.iter().any(needs_more)
+}
+
+/// Whether results of earlier runs are neither taken nor kept: a doubt is about what passes, and `strict`
+/// asks for protections that hold, of which only a session that is started is proof.
+fn everything_runs(arguments: &cli::Check, settings: &Settings) -> bool {
+    let doubt = &arguments.doubt;
+    let doubts = doubt.shake.is_some() || doubt.probe_skips;
+    arguments.no_cache || doubts || settings.sandbox == Sandbox::Strict
+}
+
+/// Whether pages that are known may stay unread: everything is asked for, and the report tells of a page
+/// that passed no more than its counts.
+fn may_pass_over(arguments: &cli::Check, settings: &Settings) -> bool {
+    let selection = &arguments.selection;
+    let is_everything = selection.chapter.is_empty()
+        && selection.section.is_empty()
+        && selection.example.is_empty()
+        && selection.keyword.is_none()
+        && selection.changed.is_none()
+        && !selection.failed
+        && arguments.explain.is_none()
+        && arguments.run.shard.is_none();
+    let tells_counts = matches!(
+        arguments.report.format,
+        cli::Format::Human | cli::Format::Github
+    ) && !arguments.report.verbose;
+    !everything_runs(arguments, settings) && is_everything && tells_counts
 }
 
 /// `verify record`
@@ -105,13 +193,13 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         // What the other one has written is news to us.
         project = Project::load(&arguments.selection)?;
     }
-    let mut sinks = Sinks::new(&arguments.report, false)?;
+    let mut sinks = Sinks::new(&arguments.report, false, false)?;
     if !project.problems.is_empty() {
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let plans = project.plans(&arguments.run);
+    let (plans, _) = project.plans(&arguments.run)?;
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
     }
@@ -248,22 +336,14 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
 /// `verify show TARGET`
 pub fn show(arguments: &cli::Show) -> Result<Status> {
     schedule::watch_signals()?;
-    let is_section = arguments
-        .target
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     let mut project = Project::load_all()?;
-    if is_section {
-        project.selection.sections = vec![arguments.target.clone()];
-    } else {
-        project.selection.examples = vec![arguments.target.clone()];
-    }
+    project.select(&arguments.target);
     let mut out = stdout(arguments.color);
     if !project.problems.is_empty() {
         Human::default().event(&Event::Problems(&project.problems), &mut out)?;
         return Ok(Status::Problems);
     }
-    let plans = project.plans(&arguments.run);
+    let (plans, _) = project.plans(&arguments.run)?;
     if plans.is_empty() {
         return Ok(nothing_to_run(&project));
     }
@@ -326,20 +406,111 @@ pub fn init(arguments: &cli::Init) -> Result<Status> {
     }
 }
 
+/// `verify merge FILE…`
+pub fn merge(arguments: &cli::Merge) -> Result<Status> {
+    let reports = arguments
+        .reports
+        .iter()
+        .map(|file| {
+            let name = file.display().to_string();
+            let text = fs::read_to_string(file).with_context(|| format!("cannot read `{name}`"))?;
+            Ok((name, text))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let merged = merge::read(&reports)?;
+    let mut sinks = Sinks::new(&arguments.report, merged.has_several_runs(), false)?;
+    let total = merged.tell(&mut |event| sinks.event(event))?;
+    sinks.finish()?;
+    if let Some(file) = &arguments.durations {
+        total.durations.save(file)?;
+    }
+    if total.summary.total() == 0 {
+        writeln!(anstream::stderr(), "error: nothing was run in any shard")?;
+        return Ok(Status::NothingToRun);
+    }
+    let failed = total.summary.failures() > 0 || (total.orphaned && arguments.strict);
+    Ok(if failed { Status::Failed } else { Status::Good })
+}
+
+/// `verify clean`
+pub fn clean(arguments: &cli::Clean) -> Result<Status> {
+    let config = Config::find(&arguments.directory)?;
+    let directory = cache::directory(&config.cache_directory());
+    match fs::remove_dir_all(&directory) {
+        Ok(()) => writeln!(io::stdout(), "removed {}", directory.display())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            writeln!(io::stdout(), "nothing was kept in {}", directory.display())?;
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot remove `{}`", directory.display()));
+        }
+    }
+    Ok(Status::Good)
+}
+
 /// A book with everything that is known of it before anything runs.
 pub(crate) struct Project {
     pub(crate) config: Config,
     pub(crate) book: Book,
     pub(crate) recordings: Recordings,
+    /// Of each page with its recording, as the cache knows it.
+    texts: Vec<Digest>,
     pub(crate) selection: Selection,
     pub(crate) problems: Vec<Problem>,
     /// Paths were typed, so that pages may be missing from `book`.
     partial: bool,
 }
 
+/// What a check runs on.
+struct On<'a> {
+    interpreter: &'a Interpreter,
+    cache: Option<&'a Cache>,
+    /// What is to be said of the unread pages.
+    unchanged: &'a [Unchanged],
+    shard: Option<&'a Shard>,
+}
+
 struct Checked {
     summary: Summary,
     orphaned: bool,
+}
+
+impl On<'_> {
+    /// Tells what a run starts with, the unread pages included.
+    fn start(&self, started: &Started<'_>, sinks: &mut Sinks) -> io::Result<()> {
+        let held = self.unchanged.iter();
+        let held = held.filter_map(|page| page.protections.as_ref());
+        let held = held.chain(started.protections);
+        let protections = held.fold(None, Protections::weaker);
+        sinks.event(&Event::Started(&Started {
+            pages: started.pages + self.pages_with_examples(),
+            examples: started.examples + self.summary().total(),
+            protections: protections.as_ref(),
+            interpreter: started.interpreter,
+            shard: self.shard,
+        }))
+    }
+
+    /// As [`Sinks::before_pages`].
+    fn before_pages(&self, event: &Event<'_>, sinks: &mut Sinks) -> io::Result<()> {
+        match event {
+            Event::Started(started) => self.start(started, sinks),
+            _ => sinks.before_pages(event),
+        }
+    }
+
+    fn pages_with_examples(&self) -> usize {
+        let pages = self.unchanged.iter();
+        pages.filter(|page| page.summary.total() > 0).count()
+    }
+
+    fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for page in self.unchanged {
+            summary.add(&page.summary);
+        }
+        summary
+    }
 }
 
 impl Project {
@@ -356,6 +527,11 @@ impl Project {
     }
 
     pub(crate) fn load(arguments: &cli::Selection) -> Result<Project> {
+        let config = Project::config(arguments)?;
+        Project::load_where(config, arguments, &mut |_| true)
+    }
+
+    fn config(arguments: &cli::Selection) -> Result<Config> {
         let missing: Vec<String> = arguments
             .paths
             .iter()
@@ -372,8 +548,15 @@ impl Project {
             .first()
             .cloned()
             .unwrap_or_else(|| PathBuf::from("."));
-        let config = Config::find(&start)?;
-        let book = Book::read(&config, &arguments.paths)?;
+        Config::find(&start)
+    }
+
+    fn load_where(
+        config: Config,
+        arguments: &cli::Selection,
+        is_wanted: &mut dyn FnMut(&Source) -> bool,
+    ) -> Result<Project> {
+        let book = Book::read_where(&config, &arguments.paths, is_wanted)?;
         let keyword = arguments
             .keyword
             .as_deref()
@@ -392,12 +575,13 @@ impl Project {
             selection.pages = Some(changed_pages(&config, &book, revision)?);
         }
         if arguments.failed {
-            selection.failed = Some(LastRun::read(&config.cache_directory()).failed());
+            selection.failed = Some(LastRun::failed(&config.cache_directory()));
         }
         let mut problems = book.problems.clone();
-        let mut recordings = Vec::new();
+        let (mut recordings, mut texts) = (Vec::new(), Vec::new());
         for page in &book.pages {
-            let (recording, problem) = read_recording(page);
+            let (bytes, recording, problem) = read_recording(page);
+            texts.push(Cache::text_of(page.text.as_bytes(), bytes.as_deref()));
             recordings.push(recording);
             problems.extend(problem);
         }
@@ -406,18 +590,34 @@ impl Project {
             config,
             book,
             recordings,
+            texts,
             selection,
             problems,
             partial,
         })
     }
 
-    pub(crate) fn plans(&self, run: &cli::Run) -> Vec<SessionPlan> {
-        let plans = check::plan(&self.book, &self.config, &self.selection);
-        match run.shard {
-            Some((part, of)) => check::shard(plans, part, of),
-            None => plans,
+    /// Selects a section by its number, or an example.
+    fn select(&mut self, target: &str) {
+        let is_section = target
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if is_section {
+            self.selection.sections.push(target.to_owned());
+        } else {
+            self.selection.examples.push(target.to_owned());
         }
+    }
+
+    /// The sessions to run, and which shard of them that is.
+    pub(crate) fn plans(&self, run: &cli::Run) -> Result<(Vec<SessionPlan>, Option<Shard>)> {
+        let plans = check::plan(&self.book, &self.config, &self.selection);
+        let Some(part) = run.shard else {
+            return Ok((plans, None));
+        };
+        let durations = run.durations.as_deref().map(Durations::load).transpose()?;
+        let (plans, shard) = shard::split(&self.book, plans, durations.as_ref(), part);
+        Ok((plans, Some(shard)))
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -491,7 +691,7 @@ impl Project {
     fn run<'a>(
         &'a self,
         interpreter: &'a Interpreter,
-        plans: &[SessionPlan],
+        plans: &'a [SessionPlan],
         settings: &'a Settings,
         last_run: &'a LastRun,
         on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
@@ -503,31 +703,76 @@ impl Project {
             recordings: &self.recordings,
             settings,
             last_run,
+            keeping: None,
         };
         check::run(&run, plans, on_event)
     }
 
     fn check_on(
         &self,
-        interpreter: &Interpreter,
+        on: &On<'_>,
         plans: &[SessionPlan],
         settings: &Settings,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let start = Instant::now();
-        let cache = self.config.cache_directory();
-        let last_run = LastRun::read(&cache);
+        let state = self.config.cache_directory();
+        // Long, and of no use where nothing runs.
+        let last_run = if plans.is_empty() {
+            LastRun::default()
+        } else {
+            LastRun::read(&state)
+        };
         sinks.start_bar(plans.len());
-        let results = self.run(interpreter, plans, settings, &last_run, &mut |event| {
-            sinks.event(event)
+        let whole: Vec<bool> = self
+            .book
+            .pages
+            .iter()
+            .zip(&self.recordings)
+            .map(|(page, recording)| {
+                self.selection.is_everything()
+                    && on.shard.is_none()
+                    && depends_on_its_text(page)
+                    && record::orphaned_entries(page, recording).is_empty()
+            })
+            .collect();
+        let run = check::Run {
+            book: &self.book,
+            config: &self.config,
+            interpreter: on.interpreter,
+            recordings: &self.recordings,
+            settings,
+            last_run: &last_run,
+            keeping: on.cache.map(|cache| check::Keeping {
+                cache,
+                texts: &self.texts,
+                whole: &whole,
+            }),
+        };
+        let mut unread = self.book.unread.iter().zip(on.unchanged).peekable();
+        let results = check::run(&run, plans, &mut |event| match event {
+            Event::Started(started) => on.start(started, sinks),
+            Event::Page(page) => {
+                let number = self.number(page.page);
+                while let Some((page, unchanged)) =
+                    unread.next_if(|(page, _)| page.before <= number)
+                {
+                    sinks.event(&Event::Unchanged(&page.name, &unchanged.summary))?;
+                }
+                sinks.event(event)
+            }
+            _ => sinks.event(event),
         })?;
-        self.conclude(&results, interpreter, &last_run, start, sinks)
+        for (page, unchanged) in unread {
+            sinks.event(&Event::Unchanged(&page.name, &unchanged.summary))?;
+        }
+        self.conclude(on, &results, start, sinks)
     }
 
     /// Checks, then runs everything that passed again and again under other conditions.
     fn shake_on(
         &self,
-        interpreter: &Interpreter,
+        on: &On<'_>,
         plans: &[SessionPlan],
         settings: &Settings,
         (runs, portable): (u32, bool),
@@ -536,13 +781,13 @@ impl Project {
         let start = Instant::now();
         let last_run = LastRun::read(&self.config.cache_directory());
         sinks.start_bar(plans.len());
-        let mut results = self.run(interpreter, plans, settings, &last_run, &mut |event| {
-            sinks.before_pages(event)
+        let mut results = self.run(on.interpreter, plans, settings, &last_run, &mut |event| {
+            on.before_pages(event, sinks)
         })?;
         let first = Proof::of(&self.book, &results);
         let mut again = |plans: &[SessionPlan], conditions: &Conditions| {
             self.again(
-                interpreter,
+                on.interpreter,
                 plans,
                 conditions,
                 settings,
@@ -565,27 +810,27 @@ impl Project {
         for page in &results.pages {
             sinks.event(&Event::Page(page))?;
         }
-        self.conclude(&results, interpreter, &last_run, start, sinks)
+        self.conclude(on, &results, start, sinks)
     }
 
     /// Runs what is skipped here, each example at the end of a session of its own.
     fn probe_on(
         &self,
-        interpreter: &Interpreter,
+        on: &On<'_>,
         plans: &[SessionPlan],
         settings: &Settings,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let start = Instant::now();
         let last_run = LastRun::default();
-        let plans = check::probes(&self.book, plans, &check::version(interpreter));
+        let plans = check::probes(&self.book, plans, &check::version(on.interpreter));
         let settings = Settings {
             probe: true,
             ..settings.clone()
         };
         sinks.start_bar(plans.len());
-        let mut results = self.run(interpreter, &plans, &settings, &last_run, &mut |event| {
-            sinks.before_pages(event)
+        let mut results = self.run(on.interpreter, &plans, &settings, &last_run, &mut |event| {
+            on.before_pages(event, sinks)
         })?;
         for result in results.pages.iter_mut().flat_map(|page| &mut page.examples) {
             result.verdict = check::probed(result.example, &result.verdict);
@@ -595,10 +840,12 @@ impl Project {
         }
         let summary = summary(&results);
         sinks.event(&Event::Finished(&Finished {
-            interpreter,
+            interpreter: on.interpreter,
             summary,
             orphans: &[],
             stopped_early: results.stopped_early,
+            sessions: results.sessions,
+            kept: 0,
             duration: start.elapsed(),
         }))?;
         Ok(Checked {
@@ -610,28 +857,35 @@ impl Project {
     /// The end of a check: orphans, the summary, and what the next run may know.
     fn conclude(
         &self,
+        on: &On<'_>,
         results: &Results<'_>,
-        interpreter: &Interpreter,
-        last_run: &LastRun,
         start: Instant,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
-        let summary = summary(results);
+        let mut summary = on.summary();
+        summary.add(&self::summary(results));
+        let state = self.config.cache_directory();
         let orphans = if self.is_whole() {
             self.orphans()
         } else {
             Vec::new()
         };
+        let sessions: usize = on.unchanged.iter().map(|page| page.sessions).sum();
         sinks.event(&Event::Finished(&Finished {
-            interpreter,
+            interpreter: on.interpreter,
             summary,
             orphans: &orphans,
             stopped_early: results.stopped_early,
+            sessions: sessions + results.sessions,
+            kept: sessions + results.kept,
             duration: start.elapsed(),
         }))?;
-        let mut next = last_run.clone();
-        next.update(&results.pages);
-        next.write(&self.config.cache_directory());
+        state::forget_failures(&state, self.book.unread.iter().map(|page| &page.key));
+        if !results.pages.is_empty() {
+            let mut next = LastRun::read(&state);
+            next.update(&results.pages);
+            next.write(&state);
+        }
         Ok(Checked {
             summary,
             orphaned: !orphans.is_empty(),
@@ -793,13 +1047,17 @@ pub(crate) struct Sinks {
 }
 
 impl Sinks {
-    pub(crate) fn new(report: &cli::Report, several: bool) -> Result<Sinks> {
+    pub(crate) fn new(report: &cli::Report, several: bool, explains: bool) -> Result<Sinks> {
         let verbosity = match (report.quiet, report.verbose) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
         };
-        let human = || Human { verbosity, several };
+        let human = || Human {
+            verbosity,
+            several,
+            explains,
+        };
         let chosen: Box<dyn Reporter> = match report.format {
             cli::Format::Human => Box::new(human()),
             cli::Format::Json => Box::new(Json),
@@ -1010,38 +1268,47 @@ pub(crate) fn nothing_to_run(project: &Project) -> Status {
     Status::NothingToRun
 }
 
-pub(crate) fn read_recording(page: &Page) -> (Recording, Option<Problem>) {
-    let Some(file) = page.recording.as_ref().filter(|file| file.exists()) else {
-        return (Recording::default(), None);
+pub(crate) fn read_recording(page: &Page) -> (Option<Vec<u8>>, Recording, Option<Problem>) {
+    let Some(file) = &page.recording else {
+        return (None, Recording::default(), None);
     };
-    let here = std::env::current_dir()
-        .and_then(|path| path.canonicalize())
-        .unwrap_or_default();
-    let name = crate::book::display_name(file, &here);
     let problem = |line, message| {
+        let here = std::env::current_dir()
+            .and_then(|path| path.canonicalize())
+            .unwrap_or_default();
         Some(Problem {
-            page: name.clone(),
+            page: crate::book::display_name(file, &here),
             line,
             message,
         })
     };
-    match fs::read_to_string(file) {
-        Ok(text) => match recording::parse(&text) {
-            Ok(recording) => (recording, None),
-            Err(found) => (
-                Recording::default(),
-                problem(Some(found.line), found.message),
+    let unreadable = |why: &str| {
+        problem(
+            None,
+            format!(
+                "cannot be read: {why}; make it readable, or delete it and run `verify record`"
             ),
-        },
-        Err(error) => (
-            Recording::default(),
-            problem(
-                None,
-                format!(
-                    "cannot be read: {error}; make it readable, or delete it and run `verify record`"
-                ),
-            ),
-        ),
+        )
+    };
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return (None, Recording::default(), None);
+        }
+        Err(error) => {
+            return (None, Recording::default(), unreadable(&error.to_string()));
+        }
+    };
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        let problem = unreadable("stream did not contain valid UTF-8");
+        return (None, Recording::default(), problem);
+    };
+    match recording::parse(text) {
+        Ok(recording) => (Some(bytes), recording, None),
+        Err(found) => {
+            let problem = problem(Some(found.line), found.message);
+            (None, Recording::default(), problem)
+        }
     }
 }
 

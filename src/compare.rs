@@ -6,6 +6,8 @@
 
 use std::io::Cursor;
 
+use serde::{Deserialize, Serialize};
+
 use crate::matching::Matching;
 pub use crate::matching::{has_wildcards, lossy, text_matches};
 use crate::normalize::{Context, Rule, apply, apply_bytes, float_digits};
@@ -13,7 +15,7 @@ use crate::outcome::{Ending, Outcome, Resource};
 use crate::recording::Expected;
 
 /// In which respect an outcome is not as expected.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Aspect {
     Stdout,
     Stderr,
@@ -25,7 +27,7 @@ pub enum Aspect {
 
 /// One respect, with both sides as a diff should show them: after the rules, what matches a wildcard
 /// written as the wildcard, and bytes that are not UTF-8 as `\xNN`. Empty where one side has none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     pub aspect: Aspect,
     pub expected: String,

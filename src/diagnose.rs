@@ -8,13 +8,14 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use regex::{Captures, Regex};
+use serde::{Deserialize, Serialize};
 
 use crate::conditions::Factor;
 use crate::matching::{Matching, lossy};
 use crate::normalize::{Context, DEFAULT_DIGITS, NUMBER, Rule, apply, pattern};
 
 /// Why two runs of the same example printed different things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Cause {
     Address,
     Path,
@@ -116,7 +117,7 @@ impl Cause {
 }
 
 /// Why an example cannot be relied upon.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reason {
     /// Two runs differ.
     Unstable(Box<Diagnosis>),
@@ -125,7 +126,7 @@ pub enum Reason {
 }
 
 /// What [`diagnose`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnosis {
     pub cause: Cause,
     /// The rules that make the two outputs equal; empty where only a change of the example does. More than

@@ -27,25 +27,6 @@ const MEANING: [&str; 4] = [
     "examples cannot ask the kernel for what only administrators need",
 ];
 
-/// Files of the kernel's settings that forbid user namespaces at a value, and what to do about that.
-const SETTINGS: &[(&str, &str, &str)] = &[
-    (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "AppArmor keeps user namespaces from ordinary programs: `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
-    ),
-    (
-        "/proc/sys/kernel/unprivileged_userns_clone",
-        "0",
-        "user namespaces are switched off for ordinary users: `sudo sysctl kernel.unprivileged_userns_clone=1`",
-    ),
-    (
-        "/proc/sys/user/max_user_namespaces",
-        "0",
-        "user namespaces are switched off: `sudo sysctl user.max_user_namespaces=10000`",
-    ),
-];
-
 /// Files that container engines put into every container.
 const CONTAINERS: &[&str] = &["/.dockerenv", "/run/.containerenv"];
 
@@ -160,7 +141,7 @@ fn advice(protections: &Protections) -> Vec<&'static str> {
     if is_lacking("namespaces") {
         let set = |file: &str| fs::read_to_string(file).unwrap_or_default();
         found.extend(
-            SETTINGS
+            sandbox::SETTINGS
                 .iter()
                 .filter(|(file, value, _)| set(file).trim() == *value)
                 .map(|(.., advice)| *advice),

@@ -193,6 +193,23 @@ pub fn provide(
     made
 }
 
+/// The environment that [`provide`] would give, if it is there already; makes nothing.
+pub fn made(
+    base: &Interpreter,
+    requirements: &Path,
+    project_root: &Path,
+    cache: &Path,
+) -> Option<Interpreter> {
+    let root = fs::canonicalize(project_root).ok()?;
+    let pins = Pins::read(&root.join(requirements), &root).ok()?;
+    let plan = Plan::new(base, pins, &root);
+    let environment = |name: &str| std::env::var_os(name);
+    let made = plan
+        .is_made()
+        .then(|| interpreter::at(&plan.python(), Source::Managed, &root, &environment, cache));
+    made?.ok()
+}
+
 /// Name and version of each distribution that is installed for an interpreter, by name.
 /// Names are normalised as on PyPI: `typing_extensions` is `typing-extensions`.
 pub fn installed(interpreter: &Interpreter) -> Vec<(String, String)> {
@@ -784,6 +801,8 @@ mod tests {
                 prefix: self.root(),
                 base_executable: self.root().join("bin/python"),
                 purelib: self.root().join("site"),
+                library: Vec::new(),
+                packages: Vec::new(),
                 source: Source::Flag,
             }
         }
@@ -1115,6 +1134,8 @@ mod tests {
         assert_eq!(installed(&project.python()), expected);
         let nowhere = Interpreter {
             purelib: PathBuf::from("/nowhere"),
+            library: Vec::new(),
+            packages: Vec::new(),
             ..project.python()
         };
         assert_eq!(installed(&nowhere), []);

@@ -65,6 +65,8 @@ print("\nverify-probe:" + json.dumps({
     "prefix": raw(sys.prefix),
     "base_prefix": raw(getattr(sys, "base_prefix", sys.prefix)),
     "purelib": raw(sysconfig.get_path("purelib")),
+    "library": [raw(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")],
+    "path": [raw(path) for path in sys.path],
     "free_threaded": bool(get("Py_GIL_DISABLED")),
     "abi_flags": getattr(sys, "abiflags", ""),
     "multiarch": get("MULTIARCH") or "",
@@ -91,6 +93,10 @@ pub struct Interpreter {
     pub base_executable: PathBuf,
     /// Where pure Python packages are installed.
     pub purelib: PathBuf,
+    /// The directories of the standard library.
+    pub library: Vec<PathBuf>,
+    /// The directories on `sys.path` that packages are installed in.
+    pub packages: Vec<PathBuf>,
     pub source: Source,
 }
 
@@ -107,6 +113,20 @@ pub enum Source {
     Path,
     /// The environment that `verify` itself provides with the book's packages.
     Managed,
+}
+
+impl Source {
+    /// The source whose text this is.
+    pub fn named(text: &str) -> Option<Source> {
+        let all = [
+            Self::Flag,
+            Self::VirtualEnv,
+            Self::DotVenv,
+            Self::Path,
+            Self::Managed,
+        ];
+        all.into_iter().find(|source| source.to_string() == text)
+    }
 }
 
 impl fmt::Display for Source {
@@ -686,6 +706,11 @@ fn installations(prober: &mut Prober) -> Vec<Interpreter> {
 }
 
 impl Interpreter {
+    /// The directories whose contents come with this Python and its packages.
+    pub fn known_directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.library.iter().chain(&self.packages)
+    }
+
     /// From the oldest to the newest, a pre-release before its release.
     pub fn by_version(&self, other: &Self) -> Ordering {
         ordered(&self.full_version, self.version).cmp(&ordered(&other.full_version, other.version))
@@ -776,6 +801,8 @@ struct Facts {
     prefix: Wire,
     base_prefix: Wire,
     purelib: Wire,
+    library: Vec<Wire>,
+    path: Vec<Wire>,
     free_threaded: bool,
     abi_flags: String,
     multiarch: String,
@@ -812,6 +839,19 @@ impl From<Wire> for String {
 impl Facts {
     fn ordered_version(&self) -> Version {
         ordered(&self.full_version, self.version)
+    }
+
+    /// Of `sys.path`, what installers fill. Other places on it are a project's own, put there by a
+    /// `.pth` file: an editable installation.
+    fn packages(&self) -> Vec<PathBuf> {
+        let is_installers = |path: &Path| {
+            path == self.purelib.0
+                || path
+                    .file_name()
+                    .is_some_and(|name| name == "site-packages" || name == "dist-packages")
+        };
+        let path = self.path.iter().map(|wire| &wire.0);
+        path.filter(|path| is_installers(path)).cloned().collect()
     }
 }
 
@@ -869,6 +909,8 @@ fn admit(candidate: &Path, facts: &Facts, source: Source) -> Result<Interpreter,
         prefix: facts.prefix.0.clone(),
         base_executable,
         purelib: facts.purelib.0.clone(),
+        library: facts.library.iter().map(|wire| wire.0.clone()).collect(),
+        packages: facts.packages(),
         source,
     })
 }
@@ -1246,7 +1288,7 @@ mod tests {
 
     const THE_ANSWER: &str = r#"{"implementation": "cpython", "version": [3, 12, 9], "full_version": "3.12.9",
         "executable": "ROOT/bin/python", "base_executable": "ROOT/bin/python", "prefix": "ROOT", "base_prefix": "ROOT",
-        "purelib": "ROOT/site", "free_threaded": false, "abi_flags": "", "multiarch": "x86_64-linux-gnu",
+        "purelib": "ROOT/site", "library": ["ROOT/lib"], "path": ["ROOT/lib", "ROOT/site", "ROOT/own"], "free_threaded": false, "abi_flags": "", "multiarch": "x86_64-linux-gnu",
         "library_names": ["libpython3.12.so.1.0"], "library_folders": ["/install/lib"]}"#;
 
     /// A folder with `bin/python`, a script that answers as told, and whatever else a test puts there.
@@ -1465,6 +1507,8 @@ mod tests {
             prefix: root.clone(),
             base_executable: root.join("bin/python"),
             purelib: root.join("site"),
+            library: vec![root.join("lib")],
+            packages: vec![root.join("site")],
             source: Source::Flag,
         };
         assert_eq!(python, expected);

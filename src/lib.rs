@@ -20,6 +20,7 @@
 //! | [`conditions`] | the circumstances of a run, and how they are varied | – |
 //! | [`config`] | `verify.toml` | `attributes`, `doctest` |
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
+//! | [`digest`] | what inputs are told apart by | – |
 //! | [`interpreter`], [`environment`] | which Python, with which packages | – |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
@@ -31,8 +32,11 @@
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
+//! | [`cache`] | results of sessions that passed, for as long as they hold | all of the above |
+//! | [`unchanged`] | the shortest way through a check | `cache`, `book`, `interpreter`, `environment` |
 //! | [`check`] | the pipeline | all of the above |
 //! | [`proof`] | running again under other conditions, and what makes an example differ | `check`, `diagnose` and what they use |
+//! | [`shard`], [`merge`] | a run on several machines, and its reports made one | all of the above |
 //! | [`record`] | the other end of the pipeline: proving and writing | all of the above |
 //! | [`commands`] | one function per subcommand | all of the above |
 //! | [`watch`] | checking again whatever is saved | `commands` and what that starts from |
@@ -44,6 +48,7 @@
 
 pub mod attributes;
 pub mod book;
+pub mod cache;
 pub mod check;
 pub mod cli;
 pub mod commands;
@@ -54,6 +59,7 @@ pub mod console;
 pub mod contents;
 pub mod diagnose;
 pub mod diff;
+pub mod digest;
 pub mod doctest;
 pub mod doctor;
 pub mod environment;
@@ -62,6 +68,7 @@ pub mod host;
 pub mod interpreter;
 pub mod markdown;
 pub mod matching;
+pub mod merge;
 pub mod normalize;
 pub mod outcome;
 pub mod processes;
@@ -75,7 +82,9 @@ pub mod sandbox;
 pub mod schedule;
 pub mod scratch;
 pub mod session;
+pub mod shard;
 pub mod state;
 pub mod trace;
+pub mod unchanged;
 pub mod verdict;
 pub mod watch;

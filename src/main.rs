@@ -14,13 +14,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let records = matches!(cli.command, Some(Command::Record(_)));
     let status = match cli.command {
-        None => commands::check(&cli.check),
+        None => commands::check(cli.check),
         Some(Command::Record(arguments)) => commands::record(&arguments),
         Some(Command::Watch(arguments)) => watch::watch(&arguments),
         Some(Command::List(arguments)) => commands::list(&arguments),
         Some(Command::Show(arguments)) => commands::show(&arguments),
+        Some(Command::Merge(arguments)) => commands::merge(&arguments),
         Some(Command::Init(arguments)) => commands::init(&arguments),
         Some(Command::Doctor) => doctor::doctor(),
+        Some(Command::Clean(arguments)) => commands::clean(&arguments),
     };
     match status {
         Ok(Status::Good) => ExitCode::SUCCESS,

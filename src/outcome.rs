@@ -36,7 +36,7 @@ pub struct StepOutcome {
 }
 
 /// How an example ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// Ran to its last line.
     Completed,
@@ -59,7 +59,7 @@ pub enum Ending {
 }
 
 /// What all processes of a session together may use up; counts and bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     /// Bytes on stdout and stderr.
     Output,

@@ -38,6 +38,8 @@ pub struct HostSetup {
     pub layout: u32,
     /// The one processor that sessions may use; `None` for all.
     pub processor: Option<usize>,
+    /// Directories of the standard library and of packages: what is read there is not reported.
+    pub known: Vec<PathBuf>,
 }
 
 /// The host's answer to its setup.
@@ -73,6 +75,19 @@ pub struct Protections {
 }
 
 impl Protections {
+    /// What holds of both; for folding.
+    pub fn weaker(one: Option<Protections>, other: &Protections) -> Option<Protections> {
+        let Some(one) = one else {
+            return Some(other.clone());
+        };
+        Some(Protections {
+            files: one.files.or_else(|| other.files.clone()),
+            network: one.network.or_else(|| other.network.clone()),
+            processes: one.processes.or_else(|| other.processes.clone()),
+            kernel: one.kernel.or_else(|| other.kernel.clone()),
+        })
+    }
+
     /// Each with its name, in the order in which they are shown.
     pub fn all(&self) -> [(&'static str, Option<&str>); 4] {
         [
@@ -220,6 +235,19 @@ pub enum Report {
     /// The answer to [`Command::Checkpoint`]: what a copy of this process would not be true to; `None` if it
     /// has become one.
     Checkpoint { untrue: Option<String> },
+    /// The interpreter has shut down in order: what it read while it ran.
+    Observed(Observed),
+}
+
+/// What a session took from outside its own directory, as far as Python's audit events tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Files that were opened, whether they exist or not.
+    pub files: Vec<PathBuf>,
+    /// Directories that were listed.
+    pub directories: Vec<PathBuf>,
+    /// The first thing it did whose sources nobody can tell, in words.
+    pub beyond: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -619,11 +619,7 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
         .root
         .canonicalize()
         .unwrap_or_else(|_| config.root.clone());
-    let known: HashSet<&PathBuf> = book
-        .pages
-        .iter()
-        .filter_map(|page| page.recording.as_ref())
-        .collect();
+    let known: HashSet<&PathBuf> = book.recordings().collect();
     walkdir::WalkDir::new(root.join(&config.expected))
         .sort_by_file_name()
         .into_iter()

@@ -54,6 +54,60 @@ const START_CODE: &[&str] = &[
     "PYTHONUSERBASE",
 ];
 
+/// Files of the kernel's settings that forbid user namespaces at a value, and what to do about that.
+pub const SETTINGS: &[(&str, &str, &str)] = &[
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor keeps user namespaces from ordinary programs: `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+    ),
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "user namespaces are switched off for ordinary users: `sudo sysctl kernel.unprivileged_userns_clone=1`",
+    ),
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "user namespaces are switched off: `sudo sysctl user.max_user_namespaces=10000`",
+    ),
+];
+
+/// What of the kernel and of this process, apart from those settings, decides how far sessions are shut in.
+const DECIDES: &[&str] = &[
+    "/proc/sys/kernel/osrelease",
+    "/sys/kernel/security/lsm",
+    "/proc/self/attr/current",
+];
+
+/// The lines of `/proc/self/status` that do so.
+const RIGHTS: &[&str] = &["Cap", "NoNewPrivs", "Seccomp", "Uid"];
+
+/// What decides how far sessions are shut in on this machine, as it can be told without starting one. A
+/// machine that says the same offers the same, unless filters or modules of the kernel were changed for
+/// others of the same name and number.
+pub fn machine() -> Vec<String> {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let settings = SETTINGS.iter().map(|(file, ..)| file);
+    let mut told: Vec<String> = DECIDES
+        .iter()
+        .chain(settings)
+        .map(|file| read(file))
+        .collect();
+    let is_told = |line: &&str| RIGHTS.iter().any(|name| line.starts_with(name));
+    let status = read("/proc/self/status");
+    told.extend(status.lines().filter(is_told).map(str::to_owned));
+    // Where parts of `/proc` are covered, as in containers, processes get none of their own.
+    let mounts = read("/proc/self/mountinfo");
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    told.extend(
+        places
+            .filter(|place| place.starts_with("/proc"))
+            .map(str::to_owned),
+    );
+    told
+}
+
 /// What sessions of this book may read under this interpreter. `more` comes from the command line and may
 /// be anywhere; what `verify.toml` adds comes with the book, so it has to lie in it.
 pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Result<SandboxSetup> {

@@ -1,65 +1,67 @@
-//! What a run leaves for the next one: how long sessions took, and what failed.
+//! What a run leaves for the next one: how long examples took, and what failed.
 //!
 //! Losing it costs nothing but time, so a file that is missing or damaged is an empty one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::report::PageResult;
 
-const FILE_NAME: &str = "last-run.json";
+const DURATIONS: &str = "durations.json";
+/// Apart, since a run in which nothing ran reads this one alone.
+const FAILED: &str = "failed.json";
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Page and id of an example.
+type Failed = BTreeSet<(String, String)>;
+
+#[derive(Debug, Clone, Default)]
 pub struct LastRun {
-    /// By page, below the project's root, then by id of the example: seconds.
-    durations: BTreeMap<String, BTreeMap<String, f64>>,
-    /// Page and id.
-    failed: BTreeSet<(String, String)>,
+    durations: Durations,
+    failed: Failed,
+}
+
+/// How long examples took.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Durations {
+    /// By page, below the project's root, then by id: seconds.
+    pages: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
 impl LastRun {
     pub fn read(directory: &Path) -> LastRun {
-        fs::read(path(directory))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
+        LastRun {
+            durations: read(directory, DURATIONS),
+            failed: read(directory, FAILED),
+        }
     }
 
     /// Writes it for the next run; a failure to do so is nobody's failure.
     pub fn write(&self, directory: &Path) {
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(directory)?;
-            let ignore = directory.join(".gitignore");
-            if !ignore.exists() {
-                fs::write(&ignore, "*\n")?;
-            }
-            let mut file = tempfile::NamedTempFile::new_in(directory)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.persist(path(directory))?;
-            Ok(())
-        };
-        let _ = write();
+        write(directory, DURATIONS, &self.durations);
+        write(directory, FAILED, &self.failed);
     }
 
-    /// How long the session took that this example began.
+    /// How long an example took.
     pub fn duration(&self, page: &str, id: &str) -> Option<Duration> {
-        let seconds = *self.durations.get(page)?.get(id)?;
-        Duration::try_from_secs_f64(seconds).ok()
+        self.durations.of(page, id)
     }
 
-    pub fn failed(&self) -> Vec<(String, String)> {
-        self.failed.iter().cloned().collect()
+    pub fn failed(directory: &Path) -> Vec<(String, String)> {
+        read::<Failed>(directory, FAILED).into_iter().collect()
     }
 
     /// Takes in what a run found. Examples that it did not run keep what is known of them.
     pub fn update(&mut self, pages: &[PageResult<'_>]) {
         for page in pages {
-            let durations = self.durations.entry(page.page.key.clone()).or_default();
+            let durations = self.durations.pages.entry(page.page.key.clone());
+            let durations = durations.or_default();
             for result in &page.examples {
                 let key = (page.page.key.clone(), result.example.id.clone());
                 if result.verdict.is_failure() {
@@ -75,6 +77,73 @@ impl LastRun {
     }
 }
 
-fn path(directory: &Path) -> PathBuf {
-    directory.join(FILE_NAME)
+impl Durations {
+    /// Reads a file that somebody named; a missing one is an empty one, since the first run has none.
+    pub fn load(file: &Path) -> Result<Durations> {
+        let name = file.display();
+        match fs::read(file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("`{name}` holds no durations: write it by `verify merge --durations`")
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Durations::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{name}`")),
+        }
+    }
+
+    pub fn save(&self, file: &Path) -> Result<()> {
+        let bytes = serde_json::to_vec(self)?;
+        fs::write(file, bytes).with_context(|| format!("cannot write `{}`", file.display()))
+    }
+
+    /// Takes in how long the examples of a page took. What ran on several interpreters counts in sum.
+    pub fn add(&mut self, page: &PageResult<'_>) {
+        let of_page = self.pages.entry(page.page.key.clone()).or_default();
+        for result in &page.examples {
+            if let Some(outcome) = &result.outcome {
+                let known = of_page.entry(result.example.id.clone()).or_default();
+                *known += outcome.duration.as_secs_f64();
+            }
+        }
+    }
+
+    pub fn of(&self, page: &str, id: &str) -> Option<Duration> {
+        let seconds = *self.pages.get(page)?.get(id)?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+/// These pages passed, whatever was known of them before.
+pub fn forget_failures<'a>(directory: &Path, pages: impl Iterator<Item = &'a String>) {
+    let mut failed: Failed = read(directory, FAILED);
+    if failed.is_empty() {
+        return;
+    }
+    let pages: BTreeSet<&String> = pages.collect();
+    let before = failed.len();
+    failed.retain(|(page, _)| !pages.contains(page));
+    if failed.len() < before {
+        write(directory, FAILED, &failed);
+    }
+}
+
+fn read<T: DeserializeOwned + Default>(directory: &Path, name: &str) -> T {
+    fs::read(directory.join(name))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+fn write<T: Serialize>(directory: &Path, name: &str, value: &T) {
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(directory)?;
+        let ignore = directory.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n")?;
+        }
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
+        file.persist(directory.join(name))?;
+        Ok(())
+    };
+    let _ = write();
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::compare::{self, Aspect, Difference};
 use crate::console;
 use crate::diagnose::Reason;
@@ -12,7 +14,7 @@ use crate::outcome::{Ending, Exception, Outcome, Resource, StepOutcome};
 use crate::recording::Expected;
 
 /// What is to be said of one example.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It did what is expected of it.
     Verified,
@@ -34,7 +36,7 @@ pub enum Verdict {
 }
 
 /// In which way an example is not as expected.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Failure {
     /// Its output is not the expected one.
     Differs(Vec<Difference>),
@@ -92,7 +94,7 @@ pub enum Failure {
     },
     /// It does what it should although it is not run, or not on this version.
     NotNeeded {
-        what: &'static str,
+        what: String,
         reason: String,
     },
     /// It needs something that this machine lacks, and `--strict` was given.
@@ -102,7 +104,7 @@ pub enum Failure {
 }
 
 /// One step of an example that went wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepFailure {
     /// Line within the example, from 1.
     pub line: usize,

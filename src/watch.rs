@@ -20,7 +20,7 @@ use crate::cli;
 use crate::commands::{self, Project, Sinks, Status};
 use crate::config;
 use crate::interpreter::Interpreter;
-use crate::report::{Event, Finished, PageResult, Summary};
+use crate::report::{Event, Finished, Summary};
 use crate::schedule::{self, Interrupted};
 use crate::state::LastRun;
 use crate::trace::Traces;
@@ -51,7 +51,7 @@ pub fn watch(arguments: &cli::Watch) -> Result<Status> {
     let keys = Keys::read(sender);
     let mut arguments = arguments.clone();
     let mut screen = Screen {
-        sinks: Sinks::new(&arguments.report, false)?,
+        sinks: Sinks::new(&arguments.report, false, false)?,
         has_keys: keys.is_some(),
     };
     loop {
@@ -194,8 +194,9 @@ impl Watch<'_> {
             recordings: &self.project.recordings,
             settings: self.settings,
             last_run: &self.last_run,
+            keeping: None,
         };
-        let all = self.project.plans(&arguments.run);
+        let (all, _) = self.project.plans(&arguments.run)?;
         let is_first = self.ground.is_none();
         let ground = match self.ground.take() {
             Some(ground) if ground.suffices(&run, &all)? => ground,
@@ -224,7 +225,8 @@ impl Watch<'_> {
             self.summaries.remove(&self.project.book.pages[page].key);
         }
         for page in &results.pages {
-            self.summaries.insert(page.page.key.clone(), summary(page));
+            self.summaries
+                .insert(page.page.key.clone(), Summary::of(&page.examples));
         }
         let mut last_run = self.last_run.clone();
         last_run.update(&results.pages);
@@ -245,6 +247,8 @@ impl Watch<'_> {
             summary: total,
             orphans: &orphans,
             stopped_early: results.stopped_early,
+            sessions: results.sessions,
+            kept: 0,
             duration: start.elapsed(),
         }))?;
         drop(results);
@@ -296,7 +300,7 @@ impl Watch<'_> {
                 }
             }
             let page = &self.project.book.pages[number];
-            let (recording, problem) = commands::read_recording(page);
+            let (_, recording, problem) = commands::read_recording(page);
             self.project.recordings[number] = recording;
             problems.extend(problem);
             let name = page.name.clone();
@@ -339,14 +343,6 @@ impl Watch<'_> {
 fn pages_with_problems(project: &Project) -> HashSet<String> {
     let problems = project.problems.iter();
     problems.map(|problem| problem.page.clone()).collect()
-}
-
-fn summary(page: &PageResult<'_>) -> Summary {
-    let mut summary = Summary::default();
-    for result in &page.examples {
-        summary.count(&result.verdict);
-    }
-    summary
 }
 
 /// What makes a watch do something.

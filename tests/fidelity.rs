@@ -251,7 +251,7 @@ fn compare_under(
 /// The report of a whole run.
 fn report(python: &Interpreter, root: &Path) -> Vec<Value> {
     let ran = Command::new(env!("CARGO_BIN_EXE_verify"))
-        .args(["--format", "json", "--python"])
+        .args(["--no-cache", "--format", "json", "--python"])
         .arg(&python.executable)
         .current_dir(root)
         .stderr(Stdio::inherit())

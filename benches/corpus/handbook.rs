@@ -77,7 +77,9 @@ pub(crate) fn measure(bench: &Bench, scratch: &Path) -> Result<()> {
                 fs::remove_file(entry.path())?;
             }
         }
-        ours.push(measure::run(bench.check_in(&root).arg("--no-sync"))?);
+        ours.push(measure::run(
+            bench.check_in(&root).args(["--no-sync", "--no-cache"]),
+        )?);
         let mut sum = Cost::default();
         for directory in &scripts {
             let mut command = clean(&python);

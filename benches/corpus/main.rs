@@ -116,6 +116,8 @@ impl Bench {
         let small = self.book(&scratch.join("small"), 50, "page")?;
         let many_sessions = self.book(&scratch.join("sessions"), 50, "heading")?;
         let cost = self.against_baselines(&small, &many_sessions)?;
+        self.unchanged(&small)?;
+        self.edited(&small)?;
         self.answers_at_once(&small)?;
         self.memory(&small)?;
         if small_only {
@@ -124,6 +126,7 @@ impl Bench {
         for pages in [1000, 5000] {
             let large = self.book(&scratch.join(pages.to_string()), pages, "page")?;
             self.growth(&small, cost, &large, pages)?;
+            self.unchanged(&large)?;
             self.memory(&large)?;
         }
         Ok(())
@@ -176,8 +179,8 @@ impl Bench {
             warm.push(succeed(&mut self.check(corpus))?);
             forget(&many_sessions.root)?;
             sessions.push(succeed(&mut self.check(many_sessions))?);
-            alone.push(succeed(self.check(corpus).arg("-j1"))?);
-            pair.push(succeed(self.check(corpus).arg("-j2"))?);
+            alone.push(succeed(self.check(corpus).args(["--no-cache", "-j1"]))?);
+            pair.push(succeed(self.check(corpus).args(["--no-cache", "-j2"]))?);
             let mut xargs = clean(Path::new("xargs"));
             xargs
                 .args(["-P2", "-n1", "-a"])
@@ -217,7 +220,7 @@ impl Bench {
         };
         row("floor: all in one process, nothing isolated", floor);
         row("verify, first run (50 sessions)", cold);
-        row("verify, later runs", median(&warm));
+        row("verify, later runs (nothing changed)", median(&warm));
         row("verify, first run, 1000 sessions", sessions);
         row("verify -j1", median(&alone));
         row("verify -j2", median(&pair));
@@ -236,6 +239,49 @@ impl Bench {
             ratio(by_twos.wall, sessions.wall)
         );
         Ok(cold)
+    }
+
+    /// A book that has passed, checked once more, beside the start of one Python.
+    fn unchanged(&self, corpus: &Corpus) -> Result<()> {
+        let what = format!("{} examples, unchanged", corpus.examples.len());
+        succeed(&mut self.check(corpus))?;
+        self.beside_one_python(&what, &mut || succeed(&mut self.check(corpus)))
+    }
+
+    /// A book that has passed, checked after one example was edited.
+    fn edited(&self, corpus: &Corpus) -> Result<()> {
+        succeed(&mut self.check(corpus))?;
+        let page = corpus.root.join("pages/page-0025.md");
+        let original = fs::read_to_string(&page)?;
+        let mut round = 0;
+        let what = format!("{} examples, one edited", corpus.examples.len());
+        self.beside_one_python(&what, &mut || {
+            round += 1;
+            // It prints what it printed before, and has to run to show it.
+            let edit = format!("import collections # edit {round}\n");
+            fs::write(&page, original.replacen("import collections\n", &edit, 1))?;
+            succeed(&mut self.check(corpus))
+        })?;
+        fs::write(&page, original)?;
+        Ok(())
+    }
+
+    fn beside_one_python(&self, what: &str, run: &mut dyn FnMut() -> Result<Cost>) -> Result<()> {
+        let (mut starts, mut runs) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs * 3 {
+            starts.push(succeed(self.python().args(["-c", "pass"]))?);
+            runs.push(run()?);
+        }
+        let (start, run) = (median(&starts), median(&runs));
+        println!(
+            "\n{what}: {} CPU, {} wall; `python -c pass`: {} CPU, {} wall; {:.2} × its CPU",
+            milliseconds(run.cpu),
+            milliseconds(run.wall),
+            milliseconds(start.cpu),
+            milliseconds(start.wall),
+            ratio(run.cpu, start.cpu)
+        );
+        Ok(())
     }
 
     /// What must not start a Python or read more than it needs.

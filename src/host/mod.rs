@@ -43,7 +43,7 @@ use crate::protocol::{
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// The program that embeds Python; it lies beside this one.
-const HOST_PROGRAM: &str = "verify-python";
+pub(crate) const HOST_PROGRAM: &str = "verify-python";
 
 /// Directories of programs that every session finds, behind those of its Python.
 const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -169,6 +169,7 @@ impl Host {
             scratch_root: root.to_owned(),
             layout: options.conditions.layout(),
             processor: processors.map(|(used, _)| used),
+            known: interpreter.known_directories().cloned().collect(),
         };
         channel.set_read_timeout(Some(START_LIMIT))?;
         let answer: io::Result<Option<HostReady>> =
@@ -297,6 +298,13 @@ impl Drop for Host {
         let _ = self.process.wait();
         self.end_orphans();
     }
+}
+
+/// Where a session on this interpreter may find a program, apart from `python` and `pip`.
+pub fn find_program(interpreter: &Interpreter, name: &str) -> Option<PathBuf> {
+    let own = interpreter.executable.parent().unwrap_or(Path::new("/"));
+    let path = OsString::from(format!("{}:{SYSTEM_PATH}", own.display()));
+    find_in(std::env::split_paths(&path).chain(user_path()), name)
 }
 
 const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {

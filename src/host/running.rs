@@ -15,8 +15,8 @@ use super::origin::Origin;
 use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
 use crate::protocol::{
-    self, Command, HostRequest, ProcessEnd, Program, Report, Seal, SessionSetup, Status, Unit,
-    UnitEnd,
+    self, Command, HostRequest, Observed, ProcessEnd, Program, Report, Seal, SessionSetup, Status,
+    Unit, UnitEnd,
 };
 
 /// How long processes that outlive their session may go on printing before they are ended.
@@ -75,6 +75,7 @@ pub struct Running {
     head: Option<Pid>,
     next_look: Instant,
     pub(super) end: Option<ProcessEnd>,
+    observed: Option<Observed>,
 }
 
 #[derive(Debug)]
@@ -140,7 +141,13 @@ impl Running {
             head: None,
             next_look: Instant::now() + FIRST_LOOK,
             end: None,
+            observed: None,
         })
+    }
+
+    /// What the session read, once its interpreter has shut down in order and could say so.
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.as_ref()
     }
 
     /// Whether another unit can follow.
@@ -175,6 +182,7 @@ impl Running {
                             let _ = protocol::send(&self.control, &Command::Continue);
                         }
                         Ok(Some(Report::Ended(end))) if is_last => ended = Some(end),
+                        Ok(Some(Report::Observed(observed))) => self.observed = Some(observed),
                         Ok(Some(Report::Ended(end))) => {
                             self.drain();
                             if let Some((of, limit)) = self.overfilled(&limits) {
@@ -192,6 +200,14 @@ impl Running {
                     }
                 }
                 Wake::Ended(end) => {
+                    // It came with the last unit's record, or behind it.
+                    while let Ok(Some(report)) =
+                        protocol::take_sealed::<Report>(&mut self.received, self.setup.seal)
+                    {
+                        if let Report::Observed(observed) = report {
+                            self.observed = Some(observed);
+                        }
+                    }
                     if let Some((of, limit)) = self.overfilled(&limits) {
                         break Ending::TooMuch { of, limit };
                     }

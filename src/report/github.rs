@@ -57,6 +57,8 @@ struct Run {
     summary: Summary,
     duration: Duration,
     stopped_early: bool,
+    sessions: usize,
+    kept: usize,
 }
 
 /// Something that is wrong at a place: a failure, or an author's mistake.
@@ -157,6 +159,8 @@ impl Github {
             summary: finished.summary,
             duration: finished.duration,
             stopped_early: finished.stopped_early,
+            sessions: finished.sessions,
+            kept: finished.kept,
         });
         for orphan in finished.orphans {
             if !self.orphans.contains(orphan) {
@@ -325,13 +329,14 @@ impl Github {
         for run in &self.runs {
             let _ = write!(
                 text,
-                "| {}{} |",
+                "| {}{}{} |",
                 run.python,
                 if run.stopped_early {
                     ", stopped early"
                 } else {
                     ""
-                }
+                },
+                super::human::from_cache(run.kept, run.sessions)
             );
             for (_, number) in run.summary.all() {
                 let _ = write!(text, " {number} |");
@@ -366,7 +371,7 @@ impl Reporter for Github {
             Event::Problems(problems) => problems.iter().for_each(|problem| self.problem(problem)),
             Event::Page(page) => self.page(page),
             Event::Finished(finished) => self.finished(finished),
-            Event::Started(_) | Event::Progress { .. } => {}
+            Event::Started(_) | Event::Progress { .. } | Event::Unchanged(..) => {}
         }
         self.human.event(event, &mut Inert::new(out))
     }

@@ -38,6 +38,8 @@ pub struct Human {
     pub verbosity: Verbosity,
     /// Several interpreters run, so each line says which.
     pub several: bool,
+    /// Each session with the reason why it ran or did not.
+    pub explains: bool,
 }
 
 impl Reporter for Human {
@@ -72,6 +74,7 @@ impl Reporter for Human {
             }
             Event::Progress { .. } => Ok(()),
             Event::Page(page) => self.page(page, out),
+            Event::Unchanged(name, summary) => self.head(name, summary, None, out),
             Event::Finished(finished) => self.finished(finished, out),
         }
     }
@@ -100,23 +103,13 @@ fn protections(protections: Option<&Protections>) -> String {
 
 impl Human {
     fn page(&self, page: &PageResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-        let mut summary = Summary::default();
-        for result in &page.examples {
-            summary.count(&result.verdict);
-        }
-        if page.examples.is_empty() {
-            return Ok(());
-        }
-        if self.verbosity != Verbosity::Quiet {
-            let style = if summary.failures() > 0 { BAD } else { GOOD };
-            let mark = if summary.failures() > 0 { "✗" } else { "✓" };
-            writeln!(
-                out,
-                "{style}{mark}{style:#} {}  {}{}",
-                page.page.name,
-                counts(&summary),
-                rerun(page.rerun.as_ref())
-            )?;
+        let summary = Summary::of(&page.examples);
+        self.head(&page.page.name, &summary, page.rerun.as_ref(), out)?;
+        if self.explains {
+            for session in &page.sessions {
+                let (name, line) = (&page.page.name, session.line);
+                writeln!(out, "  {name}:{line} ({}) {}", session.id, session.why)?;
+            }
         }
         for result in &page.examples {
             if self.verbosity == Verbosity::Verbose {
@@ -142,6 +135,23 @@ impl Human {
             writeln!(out)?;
         }
         Ok(())
+    }
+
+    /// The line of a page.
+    fn head(
+        &self,
+        name: &str,
+        summary: &Summary,
+        ran: Option<&Rerun>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        if summary.total() == 0 || self.verbosity == Verbosity::Quiet {
+            return Ok(());
+        }
+        let style = if summary.failures() > 0 { BAD } else { GOOD };
+        let mark = if summary.failures() > 0 { "✗" } else { "✓" };
+        let (counts, rerun) = (counts(summary), rerun(ran));
+        writeln!(out, "{style}{mark}{style:#} {name}  {counts}{rerun}")
     }
 
     /// One failure: what, where, the source, the difference, and how to run it again.
@@ -170,14 +180,15 @@ impl Human {
         };
         writeln!(
             out,
-            "{style}{python}{}{style:#}{} {QUIET}in {:.2}s{QUIET:#}",
+            "{style}{python}{}{style:#}{} {QUIET}in {:.2}s{}{QUIET:#}",
             all_counts(summary),
             if finished.stopped_early {
                 "; stopped early"
             } else {
                 ""
             },
-            finished.duration.as_secs_f64()
+            finished.duration.as_secs_f64(),
+            from_cache(finished.kept, finished.sessions)
         )
     }
 }
@@ -209,6 +220,14 @@ fn why(verdict: &Verdict) -> String {
         Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => format!(": {reason}"),
         Verdict::Blocked { by } => format!(": `{by}` failed before it in its session"),
         _ => String::new(),
+    }
+}
+
+/// How many of the sessions were not run; nothing where all were.
+pub(crate) fn from_cache(kept: usize, sessions: usize) -> String {
+    match kept {
+        0 => String::new(),
+        kept => format!(", {kept} of {} from the cache", count(sessions, "session")),
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Event, ExampleResult, Finished, PageResult, Reporter, Rerun, Started, plain};
+use super::{Event, ExampleResult, Finished, PageResult, Reporter, Rerun, Shard, Started, plain};
 use crate::compare::{Aspect, lossy};
 use crate::example::Kind;
 use crate::outcome::{Ending, Exception, Outcome, Resource};
@@ -39,7 +39,7 @@ impl Reporter for Json {
                 Ok(())
             }
             Event::Started(started) => write_line(&run(started), out),
-            Event::Progress { .. } => Ok(()),
+            Event::Progress { .. } | Event::Unchanged(..) => Ok(()),
             Event::Page(page) => {
                 for result in &page.examples {
                     write_line(&example(result, page), out)?;
@@ -85,6 +85,9 @@ enum Line<'a> {
         examples: usize,
         network_isolated: bool,
         sandbox: Option<BTreeMap<&'static str, ProtectionObject<'a>>>,
+        chosen_by: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shard: Option<&'a Shard>,
     },
     Example(Box<ExampleObject<'a>>),
     Rerun {
@@ -98,6 +101,8 @@ enum Line<'a> {
         counts: Counts,
         orphans: Vec<Orphan<'a>>,
         stopped_early: bool,
+        sessions: usize,
+        sessions_from_cache: usize,
         seconds: f64,
     },
 }
@@ -119,6 +124,7 @@ struct ExampleObject<'a> {
     section: Option<&'a str>,
     python: &'a str,
     verdict: &'static str,
+    from_cache: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +137,8 @@ struct ExampleObject<'a> {
     outcome: Option<OutcomeObject<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceback: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -226,6 +234,8 @@ fn run<'a>(started: &Started<'a>) -> Line<'a> {
             };
             protections.all().map(object).into_iter().collect()
         }),
+        chosen_by: started.interpreter.source.to_string(),
+        shard: started.shard,
     }
 }
 
@@ -251,6 +261,8 @@ fn summary<'a>(finished: &Finished<'a>) -> Line<'a> {
             })
             .collect(),
         stopped_early: finished.stopped_early,
+        sessions: finished.sessions,
+        sessions_from_cache: finished.kept,
         seconds: finished.duration.as_secs_f64(),
     }
 }
@@ -284,6 +296,7 @@ fn example<'a>(result: &'a ExampleResult<'a>, page: &'a PageResult<'a>) -> Line<
         section: example.section.as_deref(),
         python: &page.interpreter.full_version,
         verdict: result.verdict.word(),
+        from_cache: result.from_cache,
         reason,
         unmet,
         blocked_by,
@@ -295,7 +308,19 @@ fn example<'a>(result: &'a ExampleResult<'a>, page: &'a PageResult<'a>) -> Line<
         }),
         outcome: result.outcome.as_ref().map(outcome),
         traceback: result.traceback.as_deref(),
+        exact: exact(result),
     }))
+}
+
+/// What the other fields say in part, in whole.
+fn exact(result: &ExampleResult<'_>) -> Option<String> {
+    let ending = result.outcome.as_ref().map(|outcome| &outcome.ending);
+    let is_plain = !matches!(result.verdict, Verdict::Failed(_))
+        && ending.is_none_or(|ending| *ending == Ending::Completed);
+    if is_plain {
+        return None;
+    }
+    serde_json::to_string(&(&result.verdict, ending)).ok()
 }
 
 fn differences<'a>(result: &'a ExampleResult<'a>) -> Vec<DifferenceObject<'a>> {
@@ -405,6 +430,7 @@ mod tests {
             page: &page,
             interpreter: &sample::python("3.12.1"),
             examples: Vec::new(),
+            sessions: Vec::new(),
             rerun: Some(Rerun {
                 ran: 2,
                 of: 3,

@@ -44,7 +44,7 @@ impl Reporter for Junit {
         match event {
             Event::Problems(problems) => self.problems(problems),
             Event::Started(started) => self.pythons.push(started.interpreter.full_version.clone()),
-            Event::Progress { .. } => {}
+            Event::Progress { .. } | Event::Unchanged(..) => {}
             Event::Page(page) => self.page(page),
             Event::Finished(finished) => {
                 self.duration += finished.duration;
@@ -167,6 +167,9 @@ fn case(result: &ExampleResult<'_>) -> TestCase {
     case.extra
         .insert("file".into(), legal(&result.page.name).into());
     case.extra.insert("line".into(), line.to_string().into());
+    if result.from_cache {
+        case.extra.insert("from_cache".into(), "true".into());
+    }
     case
 }
 

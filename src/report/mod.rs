@@ -12,6 +12,8 @@ mod plain;
 use std::io;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::book::{Page, Problem};
 use crate::example::Example;
 use crate::interpreter::Interpreter;
@@ -30,6 +32,9 @@ pub enum Event<'a> {
     Progress { done: usize, failed: usize },
     /// All selected examples of a page have their verdicts.
     Page(&'a PageResult<'a>),
+    /// A page of this name was not looked into: all of it passed before, and nothing has changed. Only for
+    /// reports that tell no more than counts of a page that passed.
+    Unchanged(&'a str, &'a Summary),
     /// The run on one interpreter is over.
     Finished(&'a Finished<'a>),
 }
@@ -42,6 +47,18 @@ pub struct Started<'a> {
     pub examples: usize,
     /// What keeps examples from doing harm; `None` without a sandbox.
     pub protections: Option<&'a Protections>,
+    /// This run is one part of several.
+    pub shard: Option<&'a Shard>,
+}
+
+/// Which part of which plan a run is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// From 1.
+    pub part: usize,
+    pub of: usize,
+    /// A digest of all sessions and their parts.
+    pub plan: String,
 }
 
 #[derive(Debug)]
@@ -50,8 +67,19 @@ pub struct PageResult<'a> {
     pub interpreter: &'a Interpreter,
     /// In page order.
     pub examples: Vec<ExampleResult<'a>>,
+    /// Its sessions, in page order.
+    pub sessions: Vec<SessionNote<'a>>,
     /// How much of it ran, where what an earlier run found may hold.
     pub rerun: Option<Rerun>,
+}
+
+/// Why a session ran, or did not.
+#[derive(Debug)]
+pub struct SessionNote<'a> {
+    /// Of the page, where its first example stands.
+    pub line: usize,
+    pub id: &'a str,
+    pub why: String,
 }
 
 /// How many examples ran this time, of how many that run.
@@ -80,6 +108,8 @@ pub struct ExampleResult<'a> {
     pub outcome: Option<Outcome>,
     /// The exception's traceback with the lines of Markdown files, for a person.
     pub traceback: Option<String>,
+    /// It was not run now: its session passed in an earlier run, and nothing has changed since.
+    pub from_cache: bool,
 }
 
 #[derive(Debug)]
@@ -90,11 +120,14 @@ pub struct Finished<'a> {
     pub orphans: &'a [String],
     /// The run was stopped before all sessions were run.
     pub stopped_early: bool,
+    pub sessions: usize,
+    /// Sessions that were not run: their results are those of an earlier run.
+    pub kept: usize,
     pub duration: Duration,
 }
 
 /// How many examples got each verdict. None is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub verified: usize,
     pub ran: usize,
@@ -108,6 +141,14 @@ pub struct Summary {
 }
 
 impl Summary {
+    pub fn of(results: &[ExampleResult<'_>]) -> Summary {
+        let mut summary = Summary::default();
+        for result in results {
+            summary.count(&result.verdict);
+        }
+        summary
+    }
+
     pub fn count(&mut self, verdict: &Verdict) {
         *match verdict {
             Verdict::Verified => &mut self.verified,

@@ -257,7 +257,9 @@ pub(super) mod sample {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use super::super::{Event, ExampleResult, Finished, PageResult, Reporter, Started, Summary};
+    use super::super::{
+        Event, ExampleResult, Finished, PageResult, Reporter, Shard, Started, Summary,
+    };
     use crate::book::{Page, Problem};
     use crate::compare::{Aspect, Difference};
     use crate::diagnose::Reason;
@@ -305,6 +307,8 @@ pub(super) mod sample {
             prefix: PathBuf::from("/python"),
             base_executable: PathBuf::from("/python/bin/python"),
             purelib: PathBuf::from("/python/lib"),
+            library: Vec::new(),
+            packages: Vec::new(),
             source: Source::Flag,
         }
     }
@@ -399,7 +403,7 @@ pub(super) mod sample {
                 reason: Reason::FailedAgain("it failed when it was run again".to_owned()),
             },
             Failure::NotNeeded {
-                what: "skip",
+                what: "skip".to_owned(),
                 reason: "slow".to_owned(),
             },
             Failure::Unmet {
@@ -481,6 +485,7 @@ pub(super) mod sample {
             verdict,
             outcome,
             traceback,
+            from_cache: false,
         }
     }
 
@@ -500,6 +505,11 @@ pub(super) mod sample {
             kernel: refused,
         };
         let mut out = Vec::new();
+        let shard = Shard {
+            part: 1,
+            of: 2,
+            plan: "0123abcd".to_owned(),
+        };
         for version in pythons {
             let interpreter = python(version);
             let started = Started {
@@ -507,6 +517,7 @@ pub(super) mod sample {
                 pages: 1,
                 examples: verdicts.len(),
                 protections: Some(&protections),
+                shard: Some(&shard),
             };
             reporter.event(&Event::Started(&started), &mut out).unwrap();
             reporter
@@ -526,6 +537,7 @@ pub(super) mod sample {
                 page: &page,
                 interpreter: &interpreter,
                 examples,
+                sessions: Vec::new(),
             };
             reporter.event(&Event::Page(&result), &mut out).unwrap();
             let orphans = [
@@ -537,6 +549,8 @@ pub(super) mod sample {
                 summary,
                 orphans: &orphans,
                 stopped_early: false,
+                sessions: 1,
+                kept: 0,
                 duration: Duration::from_secs(2),
             };
             reporter

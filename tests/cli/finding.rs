@@ -435,7 +435,7 @@ Python [VERSION] ([PYTHON], by `PATH`): 4 examples on 1 page
   verified     page.md:7 second
   verified     page.md:12 third
   verified     page.md:17 nearer
-4 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+4 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME], 1 of 1 session from the cache
 
 "#]]);
 }
@@ -572,7 +572,7 @@ exit status 0
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
 ✓ page.md  1 verified
   verified     page.md:12 page/3
-1 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+1 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME], 1 of 1 session from the cache
 
 "#]]);
     project.file_is(

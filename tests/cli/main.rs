@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `finding` | which blocks of a page are examples |
 //! | `selecting` | which of them a command is about |
+//! | `caching` | what is not run again, and why |
+//! | `sharding` | a run on several machines, and its reports made one |
 //! | `verdicts` | what is said of an example, and why |
 //! | `inline` | expectations that stand in the page itself |
 //! | `consoles` | commands of a shell |
@@ -34,6 +36,7 @@
     reason = "in a test, a panic is how a failure is told; the fixture serves more modules to come"
 )]
 
+mod caching;
 mod cases;
 mod consoles;
 mod endings;
@@ -50,5 +53,6 @@ mod recording;
 mod safety;
 mod sandbox;
 mod selecting;
+mod sharding;
 mod verdicts;
 mod watching;

@@ -548,10 +548,10 @@ exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `--python`): 2 examples on 1 page
 ✓ page.md  2 verified
-Python [VERSION]: 2 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+Python [VERSION]: 2 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME], 1 of 1 session from the cache
 Python [OTHER VERSION] ([OTHER PYTHON], by `--python`): 2 examples on 1 page
 ✓ page.md  2 verified
-Python [OTHER VERSION]: 2 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+Python [OTHER VERSION]: 2 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME], 1 of 1 session from the cache
 
 "#]]);
 }

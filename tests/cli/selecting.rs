@@ -351,7 +351,7 @@ exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
 ✓ 07-advanced/03-context-managers.md  1 ran
-0 verified, 1 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+0 verified, 1 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME], 1 of 1 session from the cache
 
 "#]]);
     project.verify("--failed").is(str![[r#"

@@ -1028,7 +1028,7 @@ exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 3 examples on 1 page
 ✓ page.md  3 verified
-3 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+3 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME], 1 of 1 session from the cache
 
 "#]]);
 }
@@ -1056,4 +1056,15 @@ fn a_program_that_only_the_users_own_path_has() {
     for line in lines {
         assert!(ran.stdout.contains(line), "{}", ran.stdout);
     }
+}
+
+#[test]
+fn what_is_skipped_does_not_run() {
+    let project = Project::new().with(
+        "page.md",
+        "```python skip=\"slow\"\nopen('made', 'w').close()\n```\n\n\
+         ```python\nimport os\nassert not os.path.exists('made')\n```\n",
+    );
+    let ran = project.verify("");
+    assert_eq!(ran.status, 0, "{}", ran.text());
 }

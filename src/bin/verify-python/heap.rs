@@ -78,6 +78,7 @@ impl Heap {
             if isolation::is_session_head()
                 && let Ok(true) = self.is_unobservable(py, streams)
             {
+                crate::observe::tell();
                 // SAFETY: ends the process as `main` would, C's own exit handlers and streams included.
                 unsafe { libc::exit(0) }
             }

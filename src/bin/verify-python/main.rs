@@ -12,6 +12,7 @@
 //! | [`isolation`] | what is done to a process before Python code runs in it: limits, groups |
 //! | [`sandbox`] | what keeps a session from everything that is not its own |
 //! | [`heap`] | what sessions share of the host's objects, and how they end without touching them |
+//! | [`observe`] | what a session reads from outside its own directory |
 //! | [`preload`] | modules imported once and handed to sessions when they import them |
 //! | [`session`] | a forked child: takes units, runs them, reports |
 //! | [`checkpoint`] | a session that stays where it is, so that copies of it go on from there |
@@ -32,6 +33,7 @@ mod checkpoint;
 mod exception;
 mod heap;
 mod isolation;
+mod observe;
 mod preload;
 mod sandbox;
 mod serve;
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
     if let Some(number) = setup.processor {
         verify::conditions::keep_to_processor(number);
     }
+    observe::start(&setup.scratch_root, &setup.known);
     let (channel, sandbox) = match &setup.sandbox {
         None => (channel, None),
         Some(wanted) => {
@@ -110,16 +113,19 @@ fn main() -> ExitCode {
         let count = c_int::try_from(arguments.len()).expect("few arguments");
         Py_BytesMain(count, argv.as_mut_ptr())
     };
+    observe::tell();
     // `Py_BytesMain` returns in sessions only; the status is what `python file.py` would exit with.
     std::process::exit(status)
 }
 
-/// The audit hook: enters the host when CPython is about to run `-c`, and is idle ever after.
+/// The audit hook: enters the host when CPython is about to run `-c`; what else happens is observed.
 extern "C" fn enter(
     event: *const c_char,
-    _arguments: *mut ffi::PyObject,
+    arguments: *mut ffi::PyObject,
     data: *mut c_void,
 ) -> c_int {
+    // SAFETY: this is CPython's audit machinery.
+    unsafe { observe::audit(event, arguments) };
     // SAFETY: `data` is the `entry` of `main`; hooks run on the main thread until it has been taken.
     let entry = unsafe { &mut *data.cast::<Entry>() };
     if entry.is_none() {

@@ -60,7 +60,9 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
             Next::Session(forked) => {
                 // The host's channel and the other sessions' descriptors are none of this child's business.
                 drop(host);
-                session::run(py, *forked, sandbox, preloaded, heap)
+                let protections = sandbox.as_ref().map(Sandbox::protections);
+                let network_isolated = protections.is_some_and(|held| held.network.is_none());
+                session::run(py, *forked, sandbox, preloaded, heap, network_isolated)
             }
             Next::HungUp => {
                 host.end_everything();

@@ -16,6 +16,7 @@ use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup};
 use crate::checkpoint::{self, State};
 use crate::heap::Heap;
 use crate::isolation;
+use crate::observe;
 use crate::preload::Preloaded;
 use crate::sandbox::Sandbox;
 use crate::serve::Forked;
@@ -31,6 +32,7 @@ pub(crate) fn run(
     sandbox: Option<Sandbox>,
     preloaded: Preloaded,
     heap: &'static Heap,
+    network_isolated: bool,
 ) -> c_int {
     isolation::become_session_head();
     let ready = forked.take_over_streams().and_then(|()| {
@@ -53,6 +55,13 @@ pub(crate) fn run(
         return fail_silently();
     };
     drop((forked.stdout, forked.stderr));
+    let own = forked.setup.scratch.parent();
+    observe::begin_session(
+        own.unwrap_or(&forked.setup.scratch),
+        network_isolated,
+        control.as_raw_fd(),
+        forked.setup.seal,
+    );
     match &forked.setup.program {
         Program::Shell { program, script } => {
             become_shell(&control, program, script, &forked.setup.environment)
@@ -87,7 +96,11 @@ fn go_on(
     loop {
         let state = State::now();
         match obey(py, &control, setup.seal, &mut interpreter, &state) {
-            Next::End(result) => return result,
+            Next::End(result) => {
+                // Open to the end of the process, for what is to be told then.
+                std::mem::forget(control);
+                return result;
+            }
             Next::Checkpoint => {}
         }
         let forked = checkpoint::wait(py, control);
