@@ -245,11 +245,18 @@ impl<'i> Ground<'i> {
         Ok(Ground { hosts, bare })
     }
 
-    /// Whether it does for these sessions as well as for those that it was made for.
-    pub fn suffices(&self, run: &Run<'_>, plans: &[SessionPlan]) -> Result<bool> {
-        let hides_nothing = self.bare.is_some() || !self.hosts.has_preloaded();
-        let could_tell = plans.iter().any(|plan| looks_inside(run.book, plan));
-        Ok(self.hosts.know(&host_options(run, plans)?) && (hides_nothing || !could_tell))
+    /// Whether it does for these sessions as well as for those that it was made for. Modules that it could share as
+    /// well cost time only.
+    pub fn suffices(&self, book: &Book, plans: &[SessionPlan]) -> bool {
+        let options = self.hosts.options();
+        let mut needs = plans.iter().flat_map(|plan| needs(book, plan));
+        let is_answered = needs.all(|need| match need {
+            Need::Module(name) => options.probe.contains(name),
+            Need::Program(name) => options.programs.contains(name),
+            Need::Root => true,
+        });
+        let hides_nothing = self.bare.is_some() || options.preload.is_empty();
+        is_answered && (hides_nothing || !plans.iter().any(|plan| looks_inside(book, plan)))
     }
 }
 
@@ -762,15 +769,15 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
         for &position in &plan.examples {
             let example = &page.examples[position];
             imported.extend(imports(&example.source));
-            for need in &example.attributes.requires {
-                match need {
-                    Need::Module(name) => drop(probe.insert(name)),
-                    Need::Program(name) => drop(programs.insert(name)),
-                    Need::Root => {}
-                }
-            }
             if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
                 imported.insert("traceback");
+            }
+        }
+        for need in needs(run.book, plan) {
+            match need {
+                Need::Module(name) => drop(probe.insert(name)),
+                Need::Program(name) => drop(programs.insert(name)),
+                Need::Root => {}
             }
         }
         for name in imported.into_iter().filter(|_| shares_modules) {
@@ -812,6 +819,14 @@ fn looks_inside(book: &Book, plan: &SessionPlan) -> bool {
         let source = &examples[position].source;
         INTROSPECTION.iter().any(|word| source.contains(word))
     })
+}
+
+/// What the examples of a session say that they need.
+fn needs<'a>(book: &'a Book, plan: &'a SessionPlan) -> impl Iterator<Item = &'a Need> {
+    let examples = &book.pages[plan.page].examples;
+    plan.examples
+        .iter()
+        .flat_map(|&at| &examples[at].attributes.requires)
 }
 
 /// Names behind `import` and `from` at the start of lines: a guess that costs nothing when it is wrong.
@@ -1114,7 +1129,9 @@ struct Past {
     trace: Trace,
     /// What the run of each example depends on besides those before it.
     inputs: Vec<String>,
-    /// How many of the first steps hold. They are not run.
+    /// The first step that is not as it was.
+    changed: usize,
+    /// How many of the first steps are not run.
     holding: usize,
     /// Steps run from now on.
     is_over: bool,
@@ -1178,8 +1195,10 @@ impl<'r, 'a> Session<'r, 'a> {
     fn recall(&mut self, trace: Trace, examples: &[(&'a Example, bool)]) {
         let inputs = self.rehearse(examples);
         self.sources.clear();
+        let changed = trace.holds_for(&inputs);
         self.past = Some(Past {
-            holding: trace.holds_for(&inputs),
+            changed,
+            holding: changed,
             inputs,
             trace,
             is_over: false,
@@ -1285,7 +1304,7 @@ impl<'r, 'a> Session<'r, 'a> {
         let input = std::mem::take(&mut past.inputs[step]);
         let is_run = !input.is_empty();
         if is_run
-            && past.trace.was_run
+            && past.trace.wants_mark(step == past.changed)
             && self.fault.is_none()
             && let Some(running) = self.running.take_if(|running| running.is_alive())
         {

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -20,7 +21,11 @@ use crate::outcome::Outcome;
 const LIVE_SESSIONS: usize = 8;
 
 /// As many checkpoints a session keeps. The processes share what they have in common, but not all.
-const MOST_CHECKPOINTS: usize = 100;
+const MOST_CHECKPOINTS: usize = 50;
+
+/// A checkpoint costs about as much as running a few small examples. So there is one before the example that is
+/// being edited, and for the next to be edited, one wherever this much would have to run again.
+const WORTH_KEEPING: Duration = Duration::from_millis(10);
 
 /// A session: the key of its page, and which of the page's sessions it is.
 pub type Key = (String, usize);
@@ -58,13 +63,13 @@ pub struct Trace {
     pub host: Arc<Host>,
     /// The session's own; removed with the trace.
     pub directory: PathBuf,
-    /// Whether there was a run before: only who edits a page needs checkpoints.
+    /// Whether there was a run before.
     pub was_run: bool,
     /// Up to the last example that ran.
     pub steps: Vec<Step>,
     /// By the number of the step that they stand before, in order.
     pub checkpoints: Vec<Point>,
-    /// A step without a checkpoint before it: the last that was met.
+    /// The first step that cannot have a checkpoint before it, as far as that was tried.
     pub gap: Option<Gap>,
 }
 
@@ -150,6 +155,8 @@ impl Trace {
             .checkpoints
             .partition_point(|point| point.before <= step);
         self.checkpoints.truncate(later);
+        // What comes after the step may be another thing now.
+        self.gap.take_if(|gap| gap.before > step);
         if let Some(point) = self.checkpoints.last() {
             match point.contents.restore(&self.directory) {
                 Ok(()) => {
@@ -171,6 +178,22 @@ impl Trace {
         Ok(None)
     }
 
+    /// Whether the next step should have a checkpoint before it. Only who edits a page needs any.
+    pub fn wants_mark(&self, is_edited: bool) -> bool {
+        let next = self.steps.len();
+        let last = self.checkpoints.last().map_or(0, |point| point.before);
+        let since: Duration = self.steps[last..]
+            .iter()
+            .filter_map(|step| Some(step.outcome.as_ref()?.duration))
+            .sum();
+        // Where the one that is wanted cannot be, the last before it that can be is not known.
+        let leads_to_gap = self.gap.as_ref().is_some_and(|gap| next < gap.before);
+        let is_worth_it = leads_to_gap || since >= WORTH_KEEPING;
+        self.was_run
+            && next > last
+            && (is_edited || is_worth_it && self.checkpoints.len() < MOST_CHECKPOINTS)
+    }
+
     /// Makes a checkpoint before the next step, if one would be true; the session goes on in a copy of it.
     pub fn mark<'a>(
         &mut self,
@@ -178,13 +201,6 @@ impl Trace {
         mut sources: impl Iterator<Item = &'a str>,
     ) -> Result<Running> {
         let before = self.steps.len();
-        let is_there = self
-            .checkpoints
-            .last()
-            .is_some_and(|point| point.before == before);
-        if is_there || self.checkpoints.len() >= MOST_CHECKPOINTS {
-            return Ok(running);
-        }
         let word =
             sources.find_map(|source| OF_THE_PROCESS.iter().find(|word| source.contains(**word)));
         let earlier = self.checkpoints.last().map(|point| &point.contents);
@@ -210,10 +226,12 @@ impl Trace {
                 Ok(next)
             }
             Err(untrue) => {
-                self.gap = Some(Gap {
-                    before,
-                    reason: untrue.reason,
-                });
+                if self.gap.as_ref().is_none_or(|gap| before < gap.before) {
+                    self.gap = Some(Gap {
+                        before,
+                        reason: untrue.reason,
+                    });
+                }
                 Ok(untrue.process)
             }
         }

@@ -199,7 +199,7 @@ impl Watch<'_> {
         let (all, _) = self.project.plans(&arguments.run)?;
         let is_first = self.ground.is_none();
         let ground = match self.ground.take() {
-            Some(ground) if ground.suffices(&run, &all)? => ground,
+            Some(ground) if ground.suffices(&self.project.book, &all) => ground,
             _ => {
                 self.traces.clear();
                 Ground::new(&run, self.interpreter, &all)?

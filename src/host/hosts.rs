@@ -44,15 +44,9 @@ impl<'a> Hosts<'a> {
         })
     }
 
-    /// Whether everything that these options ask has been asked.
-    pub fn know(&self, options: &Options) -> bool {
-        let modules = |name| self.options.probe.contains(name);
-        let programs = |name| self.options.programs.contains(name);
-        options.probe.iter().all(modules) && options.programs.iter().all(programs)
-    }
-
-    pub fn has_preloaded(&self) -> bool {
-        !self.options.preload.is_empty()
+    /// What each of them is started with.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// The host that sessions share; a new one if the last has died.

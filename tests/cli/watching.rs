@@ -184,6 +184,41 @@ fn a_session_goes_on_before_the_first_changed_example() {
 }
 
 #[test]
+fn what_takes_its_time_is_not_run_again() {
+    let blocks = |second: &str, last: &str| {
+        page(&[
+            "import time\ntime.sleep(0.1)",
+            &format!("x = {second}"),
+            &format!("print(x, '{last}')"),
+        ])
+    };
+    let project = Project::new().with("page.md", blocks("1", "a"));
+    let (watch, _) = Watch::start(&project, "--format json");
+    assert_eq!(ran(&watch.save("page.md", &blocks("1", "b"))), (3, 3, None));
+    let report = watch.save("page.md", &blocks("2", "b"));
+    assert_eq!(
+        ran(&report),
+        (2, 3, None),
+        "behind the first, though nobody has edited the second yet"
+    );
+    assert_eq!(printed(&report)[2], "2 b\n");
+    watch.end();
+}
+
+#[test]
+fn needs_that_come_later_are_looked_for() {
+    let project = Project::new().with("page.md", page(&["print(1)"]));
+    let (watch, _) = Watch::start(&project, "");
+    let text = "```python requires=\"json\"\nprint(2)\n```\n\n```python requires=\"no_such_module\"\nprint(3)\n```\n";
+    let report = watch.save("page.md", text);
+    assert!(
+        report.contains("\n0 verified, 1 ran, 0 failed, 0 unrecorded, 0 blocked, 1 skipped"),
+        "{report}"
+    );
+    watch.end();
+}
+
+#[test]
 fn a_copy_is_what_the_process_was() {
     let blocks = |last: &str| {
         page(&[
