@@ -53,12 +53,13 @@ pub fn watch(arguments: &cli::Watch) -> Result<Status> {
     let mut screen = Screen {
         sinks: Sinks::new(&arguments.report, false, false)?,
         has_keys: keys.is_some(),
+        has_reported: false,
     };
     loop {
         match over_one_configuration(&mut arguments, &mut files, &happened, &mut screen) {
             Ok(Next::StartOver(reason)) => say(reason)?,
             Ok(Next::Quit) => return Ok(Status::Good),
-            Err(error) if error.is::<Interrupted>() || !files.has_any() => return Err(error),
+            Err(error) if error.is::<Interrupted>() || !screen.has_reported => return Err(error),
             // A mistake in `verify.toml`, say: it is mended by saving it again.
             Err(error) => {
                 say(&format!("error: {error:#}"))?;
@@ -83,8 +84,7 @@ fn over_one_configuration(
     happened: &Receiver<Happened>,
     screen: &mut Screen,
 ) -> Result<Next> {
-    let project = Project::load(&arguments.selection)?;
-    files.follow(&project)?;
+    let project = files.load_and_follow(&arguments.selection)?;
     let request = commands::interpreters(&arguments.run.python).swap_remove(0);
     let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
     let settings = commands::settings(&arguments.run, &project.config);
@@ -104,6 +104,7 @@ fn over_one_configuration(
         screen.event(&Event::Problems(&watch.project.problems))?;
     }
     watch.run(&everything, Instant::now(), arguments, screen)?;
+    screen.has_reported = true;
     loop {
         screen.prompt(watch.project.book.pages.len())?;
         let next = wait(happened, files)?;
@@ -322,8 +323,8 @@ impl Watch<'_> {
         files: &mut Files,
         screen: &mut Screen,
     ) -> Result<BTreeSet<usize>> {
-        let before = std::mem::replace(&mut self.project, Project::load(&arguments.selection)?);
-        files.follow(&self.project)?;
+        let project = files.load_and_follow(&arguments.selection)?;
+        let before = std::mem::replace(&mut self.project, project);
         self.problems = pages_with_problems(&self.project);
         if !self.project.problems.is_empty() {
             screen.event(&Event::Problems(&self.project.problems))?;
@@ -331,10 +332,14 @@ impl Watch<'_> {
         let pages = &self.project.book.pages;
         self.summaries
             .retain(|key, _| pages.iter().any(|page| page.key == *key));
-        let is_new = |number: &usize| {
-            let page = &pages[*number];
-            let mut old = before.book.pages.iter();
-            !old.any(|old| old.key == page.key && old.text == page.text)
+        let is_new = |&number: &usize| {
+            let page = &pages[number];
+            let mut old = before.book.pages.iter().zip(&before.recordings);
+            !old.any(|(old, recording)| {
+                old.key == page.key
+                    && old.text == page.text
+                    && *recording == self.project.recordings[number]
+            })
         };
         Ok((0..pages.len()).filter(is_new).collect())
     }
@@ -430,8 +435,17 @@ impl Files {
         })
     }
 
-    fn has_any(&self) -> bool {
-        !self.directories.is_empty()
+    /// Reads a project, and again as long as there is a directory in which something may have been written
+    /// before it was watched.
+    fn load_and_follow(&mut self, selection: &cli::Selection) -> Result<Project> {
+        loop {
+            let project = Project::load(selection)?;
+            let watched = self.directories.len();
+            self.follow(&project)?;
+            if self.directories.len() == watched {
+                return Ok(project);
+            }
+        }
     }
 
     /// Watches what this project is made of. What was watched before is watched on.
@@ -517,6 +531,8 @@ fn say(line: &str) -> io::Result<()> {
 struct Screen {
     sinks: Sinks,
     has_keys: bool,
+    /// Until then every error is one of how the watch was started.
+    has_reported: bool,
 }
 
 impl Screen {

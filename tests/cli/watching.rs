@@ -403,6 +403,20 @@ fn recordings_and_the_configuration_are_watched() {
 }
 
 #[test]
+fn the_first_recording_is_seen() {
+    let project = Project::book().with("part/page.md", page(&["print(1)", "print(2)"]));
+    let (watch, first) = Watch::start(&project, "");
+    assert!(
+        first.contains("\n0 verified, 0 ran, 0 failed, 2 unrecorded"),
+        "{first}"
+    );
+    let recorded = project.command("record").output().unwrap();
+    assert!(recorded.status.success());
+    while !watch.report().contains("\n2 verified, ") {}
+    watch.end();
+}
+
+#[test]
 fn nothing_is_left_after_a_kill() {
     let blocks = |last: &str| page(&["x = 1", "open('file', 'w').write('x')", "print(x)", last]);
     let project = Project::new().with("page.md", blocks("print(1)"));
@@ -435,6 +449,7 @@ fn what_makes_no_sense_is_refused() {
         ("watch --format junit", "reports as `human` or `json`"),
         ("watch --python 3.11 --python 3.12", "runs on one Python"),
         ("watch missing.md", "`missing.md` does not exist"),
+        ("watch --python /no/such/python", "/no/such/python"),
     ] {
         let ran = project.verify(words);
         assert_eq!(ran.status, 2, "{words}");
