@@ -758,6 +758,9 @@ const INTROSPECTION: &[&str] = &[
     "dispatch_table",
 ];
 
+/// Modules that count or time what is alive, which preloaded modules would add to.
+const MEASURING: &[&str] = &["gc", "tracemalloc"];
+
 fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
     let mut importers: HashMap<&str, usize> = HashMap::new();
     let mut probe: HashSet<&str> = HashSet::new();
@@ -818,6 +821,7 @@ fn looks_inside(book: &Book, plan: &SessionPlan) -> bool {
     plan.examples.iter().any(|&position| {
         let source = &examples[position].source;
         INTROSPECTION.iter().any(|word| source.contains(word))
+            || imports(source).any(|module| MEASURING.contains(&module))
     })
 }
 
