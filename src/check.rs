@@ -812,6 +812,7 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
         probe: sorted(probe),
         programs: sorted(programs),
         environment: run.config.environment.clone().into_iter().collect(),
+        most_scratch: run.config.limits.scratch,
         sandbox,
     })
 }

@@ -1,7 +1,9 @@
 //! The circumstances of a run. A check has always the same; proving and shaking vary them, to find the
 //! outputs that depend on what a reader's machine decides.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, StatVfsMountFlags};
 
 /// Something that differs between machines, or between one run and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,11 +169,14 @@ impl Conditions {
         variables
     }
 
-    /// Where scratch directories are to be made, if not where they always are.
-    pub fn scratch(&self) -> Option<PathBuf> {
-        self.varies(Factor::FileSystem)
-            .then(other_file_system)
-            .flatten()
+    /// Where scratch directories are to be made, each of which may come to hold this many bytes.
+    pub fn scratch(&self, most: u64) -> PathBuf {
+        let usual = in_memory(most).unwrap_or_else(std::env::temp_dir);
+        if self.varies(Factor::FileSystem) {
+            other_file_system(&usual).unwrap_or(usual)
+        } else {
+            usual
+        }
     }
 }
 
@@ -200,16 +205,31 @@ pub fn keep_to_processor(number: usize) {
     let _ = number;
 }
 
-/// A directory that anybody may write to, on a file system of another kind than the one for temporary files.
-fn other_file_system() -> Option<PathBuf> {
-    let kind = |path: &PathBuf| rustix::fs::statfs(path).ok().map(|found| found.f_type);
-    let usual = std::env::temp_dir();
-    let is_other = |path: &PathBuf| kind(path).is_some_and(|found| Some(found) != kind(&usual));
-    let writable = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-    ["/dev/shm", "/var/tmp", "/tmp"]
+/// The file system in memory where it has room and users have not said where else to go. Making a file on a disk
+/// costs more than most examples.
+fn in_memory(most: u64) -> Option<PathBuf> {
+    let place = PathBuf::from(MEMORY);
+    let system = rustix::fs::statvfs(&place).ok()?;
+    let has_room = system.f_bavail.saturating_mul(system.f_frsize) >= most;
+    let runs_programs = !system.f_flag.contains(StatVfsMountFlags::NOEXEC);
+    let is_chosen = std::env::var_os("TMPDIR").is_none();
+    (is_chosen && has_room && runs_programs && is_writable(&place)).then_some(place)
+}
+
+const MEMORY: &str = "/dev/shm";
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, Access::WRITE_OK).is_ok()
+}
+
+/// A directory that anybody may write to, on a file system of another kind than the usual one.
+fn other_file_system(usual: &Path) -> Option<PathBuf> {
+    let kind = |path: &Path| rustix::fs::statfs(path).ok().map(|found| found.f_type);
+    let is_other = |path: &Path| kind(path).is_some_and(|found| Some(found) != kind(usual));
+    [MEMORY, "/tmp", "/var/tmp"]
         .map(PathBuf::from)
         .into_iter()
-        .find(|path| is_other(path) && writable(path))
+        .find(|path| is_other(path) && is_writable(path))
 }
 
 /// A locale of this machine that writes numbers and names as no English one does, else one that is no UTF-8.
@@ -235,8 +255,19 @@ mod tests {
     fn a_check_varies_nothing() {
         let usual = Conditions::default();
         assert_eq!((usual.hash_seed(), usual.layout()), (0, 0));
-        assert_eq!((usual.processors(), usual.scratch()), (None, None));
+        assert_eq!(usual.processors(), None);
         assert_eq!(usual.environment(), []);
+    }
+
+    #[test]
+    fn a_proof_has_another_file_system_and_a_full_one_is_not_chosen() {
+        let usual = Conditions::default();
+        let varied = usual.only(Factor::FileSystem);
+        assert_eq!(varied.scratch(0).exists(), usual.scratch(0).exists());
+        assert_eq!(usual.scratch(u64::MAX), std::env::temp_dir());
+        if let Some(other) = other_file_system(&usual.scratch(0)) {
+            assert_eq!(varied.scratch(0), other);
+        }
     }
 
     #[test]

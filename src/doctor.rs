@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::commands::Status;
 use crate::config::Config;
-use crate::host::{Host, Options};
+use crate::host::{Hosts, Options};
 use crate::interpreter::{self, Interpreter};
 use crate::protocol::Protections;
 use crate::sandbox;
@@ -100,13 +100,13 @@ fn uv(out: &mut dyn Write) -> io::Result<()> {
 
 /// What holds for a session that is started now.
 fn try_sandbox(config: &Config, python: &Interpreter) -> Result<Protections> {
-    let root = tempfile::Builder::new().prefix("verify-").tempdir()?;
     let options = Options {
         sandbox: Some(sandbox::setup(config, python, &[])?),
+        most_scratch: config.limits.scratch,
         ..Options::default()
     };
-    let host = Host::start(python, root, &options)?;
-    Ok(host.ready.protections.clone().unwrap_or_default())
+    let hosts = Hosts::start(python, options)?;
+    Ok(hosts.ready.protections.clone().unwrap_or_default())
 }
 
 fn protections_of(protections: &Protections, out: &mut dyn Write) -> io::Result<()> {

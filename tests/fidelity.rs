@@ -36,7 +36,8 @@ use serde_json::{Value, json};
 use verify::attributes::Attributes;
 use verify::book::{Book, Page};
 use verify::compare;
-use verify::config::Config;
+use verify::conditions::Conditions;
+use verify::config::{Config, Limits};
 use verify::example::{Example, Kind};
 use verify::host;
 use verify::interpreter::{self, Interpreter, Source};
@@ -295,7 +296,7 @@ impl Session<'_> {
         // As deep as `verify` has it, since some examples print how long a path is.
         let root = tempfile::Builder::new()
             .prefix("verify-")
-            .tempdir()
+            .tempdir_in(scratch_place())
             .unwrap();
         let root = root.path().canonicalize().unwrap();
         let scratch = root.join("0/project");
@@ -545,6 +546,11 @@ fn segments(output: &Output, scratch: &Path) -> Vec<Plain> {
         .collect()
 }
 
+/// Where `verify` has its scratch directories.
+fn scratch_place() -> PathBuf {
+    Conditions::default().scratch(Limits::default().scratch)
+}
+
 /// The respects in which they differ, each with what `verify` captured and what plain Python did.
 fn compared(
     example: &Example,
@@ -553,7 +559,7 @@ fn compared(
     context: &Context,
 ) -> Vec<(&'static str, String, String)> {
     static SCRATCH: LazyLock<Regex> = LazyLock::new(|| {
-        let root = std::env::temp_dir().canonicalize().unwrap();
+        let root = scratch_place().canonicalize().unwrap();
         let root = regex::escape(&root.to_string_lossy());
         Regex::new(&format!("{root}/verify-[A-Za-z0-9]{{6}}/[0-9]+/project")).unwrap()
     });

@@ -4,13 +4,14 @@
 //! that did it and on no other: so every session that was cut off runs again, each on a host of its own,
 //! where only the guilty one fails, and what is still to come gets a fresh host to share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Host, Options, Ready};
 use crate::interpreter::Interpreter;
+use crate::protocol::Protections;
 
 #[derive(Debug)]
 pub struct Hosts<'a> {
@@ -99,13 +100,19 @@ impl<'a> Hosts<'a> {
 }
 
 fn start(interpreter: &Interpreter, options: &Options) -> Result<Host> {
-    let mut scratch = tempfile::Builder::new();
-    scratch.prefix("verify-");
-    let root = match options.conditions.scratch() {
-        Some(elsewhere) => scratch.tempdir_in(elsewhere),
-        None => scratch.tempdir(),
+    let start_in = |place: &Path| {
+        let root = tempfile::Builder::new()
+            .prefix("verify-")
+            .tempdir_in(place)
+            .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
+        Host::start(interpreter, root, options)
     };
-    let root =
-        root.context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
-    Host::start(interpreter, root, options)
+    let place = options.conditions.scratch(options.most_scratch);
+    let host = start_in(&place)?;
+    // Where it cannot give each session a `/dev/shm` of its own, all may write to all that is in it.
+    let shares = |protections: &Protections| protections.files.is_some();
+    if place == Path::new("/dev/shm") && host.ready.protections.as_ref().is_some_and(shares) {
+        return start_in(&std::env::temp_dir());
+    }
+    Ok(host)
 }

@@ -82,6 +82,8 @@ pub struct Options {
     pub programs: Vec<String>,
     /// Variables from the project's configuration.
     pub environment: Vec<(String, String)>,
+    /// Bytes that a session may fill its directory with.
+    pub most_scratch: u64,
     /// What sessions may see; `None` leaves them as they are.
     pub sandbox: Option<SandboxSetup>,
 }

@@ -31,6 +31,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// The time from one look to the next: at least this, and so long that looking takes a twentieth of it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Bytes in a nanosecond, more than a session can write: memory is not that fast.
+const FASTEST: u128 = 32;
+
 const TAMPERED: &str = "it wrote to the descriptor by which `verify` learns how it ended";
 
 /// The limits that this side keeps.
@@ -74,6 +77,8 @@ pub struct Running {
     /// What that process is called here, once that was asked for.
     head: Option<Pid>,
     next_look: Instant,
+    /// How many bytes its directory held, and when that was.
+    filled: Option<(u64, Instant)>,
     pub(super) end: Option<ProcessEnd>,
     observed: Option<Observed>,
 }
@@ -140,6 +145,7 @@ impl Running {
             number: None,
             head: None,
             next_look: Instant::now() + FIRST_LOOK,
+            filled: None,
             end: None,
             observed: None,
         })
@@ -185,7 +191,9 @@ impl Running {
                         Ok(Some(Report::Observed(observed))) => self.observed = Some(observed),
                         Ok(Some(Report::Ended(end))) => {
                             self.drain();
-                            if let Some((of, limit)) = self.overfilled(&limits) {
+                            if self.may_be_overfilled(&limits)
+                                && let Some((of, limit)) = self.overfilled(&limits)
+                            {
                                 self.end_now();
                                 break Ending::TooMuch { of, limit };
                             }
@@ -401,9 +409,20 @@ impl Running {
         self.overfilled(limits)
     }
 
-    fn overfilled(&self, limits: &Limits) -> Option<(Resource, u64)> {
-        (processes::disk(&self.setup.directory) > limits.scratch)
-            .then_some((Resource::Scratch, limits.scratch))
+    /// Whether there has been time to fill its directory since that was last looked through: looking costs more
+    /// than most examples, and the more the more files there are.
+    fn may_be_overfilled(&self, limits: &Limits) -> bool {
+        self.filled.is_none_or(|(bytes, then)| {
+            let written = then.elapsed().as_nanos() * FASTEST;
+            u128::from(bytes) + written > u128::from(limits.scratch)
+        })
+    }
+
+    fn overfilled(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
+        let now = Instant::now();
+        let bytes = processes::disk(&self.setup.directory);
+        self.filled = Some((bytes, now));
+        (bytes > limits.scratch).then_some((Resource::Scratch, limits.scratch))
     }
 
     /// Ends what the process left behind, after it had its time to finish.

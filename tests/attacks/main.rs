@@ -5,7 +5,8 @@
 //! What this machine or this user cannot try is told, by name, on standard error.
 #![allow(
     clippy::unwrap_used,
-    reason = "in a test, a panic is how a failure is told"
+    clippy::print_stderr,
+    reason = "in a test, a panic is how a failure is told, and what was not tried is told besides"
 )]
 
 mod table;
@@ -13,7 +14,7 @@ mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use table::ATTACKS;
+use table::{ATTACKS, Attack};
 use victims::Victims;
 
 /// What an example prints when it has done what it must not be able to do.
@@ -35,7 +36,7 @@ fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
 
     let mut toothless: Vec<String> = Vec::new();
     let off = Victims::new(&tried);
-    let without = off.run("off");
+    let without = off.run("off", Scratch::Chosen);
     tried.retain(|attack| {
         let works = off.harmed(attack, &without.said[attack.name]);
         if !works {
@@ -55,8 +56,16 @@ fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
     );
     drop(off);
 
+    for scratch in [Scratch::Usual, Scratch::Chosen] {
+        keeps_off(&tried, &untried, scratch);
+    }
+}
+
+/// Tries them with the sandbox.
+fn keeps_off(possible: &[&Attack], impossible: &[String], scratch: Scratch) {
+    let (mut tried, mut untried) = (possible.to_vec(), impossible.to_vec());
     let on = Victims::new(&tried);
-    let with = on.run("on");
+    let with = on.run("on", scratch);
     tried.retain(|attack| {
         let missing = with.missing.get(attack.kept_off_by);
         if let Some(missing) = missing {
@@ -70,7 +79,11 @@ fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
         .map(|attack| attack.name)
         .collect();
 
-    eprintln!("{} attacks tried, {} not", tried.len(), untried.len());
+    eprintln!(
+        "{scratch:?} scratch: {} attacks tried, {} not",
+        tried.len(),
+        untried.len()
+    );
     for reason in &untried {
         eprintln!("not tried: {reason}");
     }
@@ -85,6 +98,15 @@ fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
         "only {} attacks were tried",
         tried.len()
     );
+}
+
+/// Where sessions have their directories.
+#[derive(Debug, Clone, Copy)]
+enum Scratch {
+    /// Where they are if nothing is said.
+    Usual,
+    /// Where the user wants them.
+    Chosen,
 }
 
 /// What a run said.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use verify::interpreter;
 
 use crate::table::{Attack, Harm};
-use crate::{Ran, SUCCESS};
+use crate::{Ran, SUCCESS, Scratch};
 
 /// How long a signal may take to end its process.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -230,9 +230,13 @@ impl Victims {
     }
 
     /// Runs all attacks, each on a page of its own.
-    pub(crate) fn run(&self, sandbox: &str) -> Ran {
+    pub(crate) fn run(&self, sandbox: &str, scratch: Scratch) -> Ran {
         rustix::io::fcntl_setfd(&self.inherited, rustix::io::FdFlags::empty()).unwrap();
         let root = self.root();
+        let chosen = match scratch {
+            Scratch::Chosen => Some(("TMPDIR", root.join("tmp"))),
+            Scratch::Usual => None,
+        };
         let output = Command::new(env!("CARGO_BIN_EXE_verify"))
             .args(["--format", "json", "-j", "4", "--no-sync", "--python"])
             .arg(&self.python)
@@ -241,7 +245,7 @@ impl Victims {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", root.join("home"))
-            .env("TMPDIR", root.join("tmp"))
+            .envs(chosen)
             .env("CREDENTIALS", format!("{} {}", self.id, self.secret))
             .stdin(Stdio::null())
             .output()

@@ -31,8 +31,8 @@ pub(super) struct Namespaces {
     pub(super) processes: bool,
     pub(super) refused: Option<String>,
     scratch_root: PathBuf,
-    /// Places below `/tmp` that stay in sight when a session gets a `/tmp` of its own.
-    below_tmp: Vec<PathBuf>,
+    /// What stays in sight where a session gets a directory of its own in place of the machine's.
+    shown: Vec<PathBuf>,
 }
 
 /// What to try, most first.
@@ -124,32 +124,32 @@ impl Namespaces {
         if !self.files {
             return Ok(Vec::new());
         }
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let shared = Path::new("/dev/shm");
-        // A proof may have its scratch directories there; then they must not be hidden, and what sessions
-        // share is the run's.
-        if !directory.starts_with(shared) {
-            mount("tmpfs", shared, "tmpfs", flags, SHARED_MEMORY)?;
-        }
-        let mut kept = self.below_tmp.clone();
-        if directory.starts_with("/tmp") {
-            kept.push(directory.to_owned());
+        let (temporary, memory) = (Path::new("/tmp"), Path::new("/dev/shm"));
+        if directory.starts_with(memory) {
+            self.cover(memory, &directory.join("shm"), directory)?;
         } else {
-            let programs = self.scratch_root.join("bin");
-            let others = [programs, directory.to_owned()];
-            let around = directory.join("around");
-            cover(&self.scratch_root, &around, others.iter())?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("tmpfs", memory, "tmpfs", flags, SHARED_MEMORY)?;
+            if !directory.starts_with(temporary) {
+                self.cover(&self.scratch_root, &directory.join("around"), directory)?;
+            }
         }
-        let private = Path::new("/tmp");
-        let tmp = directory.join("tmp");
-        cover(private, &tmp, kept.iter())?;
-        Ok(vec![private.to_owned()])
+        self.cover(temporary, &directory.join("tmp"), directory)?;
+        Ok(vec![temporary.to_owned()])
+    }
+
+    /// Lays a directory of this session over `place`, in which only what is shown, and the session's
+    /// own `directory`, are left of all that was there.
+    fn cover(&self, place: &Path, by: &Path, directory: &Path) -> io::Result<()> {
+        let shown = self.shown.iter().map(PathBuf::as_path);
+        let kept = shown.chain([directory]);
+        cover(place, by, kept.filter(|path| path.starts_with(place)))
     }
 }
 
 /// Lays a directory over `place` in which, of all that was there, only these paths are left. It is made by
 /// the first process of a session. Later ones find it as examples left it, so no link in its place is followed.
-fn cover<'a>(place: &Path, by: &Path, kept: impl Iterator<Item = &'a PathBuf>) -> io::Result<()> {
+fn cover<'a>(place: &Path, by: &Path, kept: impl Iterator<Item = &'a Path>) -> io::Result<()> {
     match fs::create_dir(by) {
         Ok(()) => fs::set_permissions(by, fs::Permissions::from_mode(0o1777))?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -230,7 +230,7 @@ impl Wish {
             die_with_parent();
         }
         let first_process = self.processes.then_some(outside);
-        let below_tmp = change_root(setup, scratch_root, first_process)
+        let shown = change_root(setup, scratch_root, first_process)
             .map_err(|error| io::Error::new(error.kind(), format!("mounting: {error}")))?;
         Ok(Namespaces {
             files: true,
@@ -238,7 +238,7 @@ impl Wish {
             processes: self.processes,
             refused: None,
             scratch_root: scratch_root.to_owned(),
-            below_tmp,
+            shown,
         })
     }
 }
@@ -340,7 +340,7 @@ fn raise_loopback() -> io::Result<()> {
 }
 
 /// Builds a root that has only what is on the list, read-only, and the scratch directories; and moves into it.
-/// Returns what of the list lies below `/tmp`.
+/// Returns what is shown of the rest of the machine.
 fn change_root(
     setup: &SandboxSetup,
     scratch_root: &Path,
@@ -382,7 +382,9 @@ fn change_root(
     for directory in ["tmp", "home", "root", "var", "proc", "dev/shm", "dev/pts"] {
         fs::create_dir_all(root.join(directory))?;
     }
-    symlink("/tmp", root.join("var/tmp"))?;
+    if !scratch_root.starts_with("/var/tmp") {
+        symlink("/tmp", root.join("var/tmp"))?;
+    }
     for device in DEVICES {
         let device = Path::new("/dev").join(device);
         let place = root.join(below_root(&device));
@@ -420,19 +422,14 @@ fn change_root(
         set_mount_attributes(writable, 0, libc::MOUNT_ATTR_RDONLY, 0)?;
     }
 
-    let below_tmp = tree
-        .shown
-        .iter()
-        .cloned()
-        .chain([scratch_root.join("bin")])
-        .filter(|path| path.starts_with("/tmp"))
-        .collect();
+    let mut shown = tree.shown;
+    shown.push(scratch_root.join("bin"));
     std::env::set_current_dir(&root)?;
     // The old root comes to lie over the new one, and is taken off.
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir(scratch_root)?;
-    Ok(below_tmp)
+    Ok(shown)
 }
 
 /// Process ids go on from here. Each run's would else be the same, and an output with one of them in it
