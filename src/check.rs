@@ -775,6 +775,10 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
             if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
                 imported.insert("traceback");
             }
+            // Not `collections` imports it, but the method when it is called.
+            if example.source.contains(".most_common(") {
+                imported.insert("heapq");
+            }
         }
         for need in needs(run.book, plan) {
             match need {
