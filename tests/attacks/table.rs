@@ -392,6 +392,15 @@ print(os.read(d, 99))
         "import sysconfig; open(sysconfig.get_path('purelib') + '/attack.py', 'w').write('x')",
     ),
     attack(
+        "poison-programs-of-the-run",
+        "files",
+        Did,
+        "first = os.environ['PATH'].split(':')[0]
+with open(first + '/pip', 'a') as file:
+    file.write('#')
+won(True)",
+    ),
+    attack(
         "poison-bytecode",
         "files",
         Alters("SITE/__pycache__/innocent.*"),

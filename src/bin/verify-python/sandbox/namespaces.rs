@@ -397,6 +397,11 @@ fn change_root(
     let scratch = root.join(below_root(scratch_root));
     fs::create_dir_all(&scratch)?;
     rustix::mount::mount_bind(scratch_root, &scratch)?;
+    // A mount of its own, which stays read-only: all sessions start what stands in for programs there.
+    let stand_ins = scratch.join("bin");
+    if stand_ins.exists() {
+        rustix::mount::mount_bind(&stand_ins, &stand_ins)?;
+    }
     if let Some(first_process) = first_process {
         let flags = no_devices | MountFlags::NOEXEC;
         let proc = root.join("proc");
