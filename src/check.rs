@@ -2,7 +2,7 @@
 //!
 //! Checking and recording share all of it; they differ in what is done with the results at the end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -21,6 +21,7 @@ use crate::compare;
 use crate::conditions::{self, Conditions, Factor};
 use crate::config::{Config, Output, Sandbox};
 use crate::console;
+use crate::demand::{self, Demand};
 use crate::digest::Digest;
 use crate::doctest::Flags;
 use crate::example::{self, Example, Kind};
@@ -227,8 +228,9 @@ impl<'i> Ground<'i> {
         interpreter: &'i Interpreter,
         plans: &[SessionPlan],
     ) -> Result<Ground<'i>> {
-        let options = host_options(run, plans)?;
-        let could_tell = plans.iter().any(|plan| looks_inside(run.book, plan));
+        let demands = demands(run.book, plans);
+        let options = host_options(run, &demands)?;
+        let could_tell = demands.iter().any(|demand| demand.is_bare);
         let bare = if !options.preload.is_empty() && could_tell {
             let options = host::Options {
                 preload: Vec::new(),
@@ -249,14 +251,15 @@ impl<'i> Ground<'i> {
     /// well cost time only.
     pub fn suffices(&self, book: &Book, plans: &[SessionPlan]) -> bool {
         let options = self.hosts.options();
-        let mut needs = plans.iter().flat_map(|plan| needs(book, plan));
+        let demands = demands(book, plans);
+        let mut needs = demands.iter().flat_map(|demand| &demand.needs);
         let is_answered = needs.all(|need| match need {
             Need::Module(name) => options.probe.contains(name),
             Need::Program(name) => options.programs.contains(name),
             Need::Root => true,
         });
         let hides_nothing = self.bare.is_some() || options.preload.is_empty();
-        is_answered && (hides_nothing || !plans.iter().any(|plan| looks_inside(book, plan)))
+        is_answered && (hides_nothing || !demands.iter().any(|demand| demand.is_bare))
     }
 }
 
@@ -674,134 +677,17 @@ pub fn version(interpreter: &Interpreter) -> Version {
         .unwrap_or_else(|_| Version::new([u64::from(major), u64::from(minor), u64::from(patch)]))
 }
 
-/// Standard library modules whose import does nothing but define things, so that a session cannot tell
-/// whether it was done for it alone. What is not named here is imported by each session itself.
-const PRELOADABLE: &[&str] = &[
-    "abc",
-    "argparse",
-    "array",
-    "ast",
-    "asyncio",
-    "base64",
-    "bisect",
-    "calendar",
-    "collections",
-    "collections.abc",
-    "concurrent.futures",
-    "configparser",
-    "contextlib",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "difflib",
-    "dis",
-    "enum",
-    "fnmatch",
-    "fractions",
-    "functools",
-    "glob",
-    "graphlib",
-    "hashlib",
-    "heapq",
-    "hmac",
-    "html",
-    "inspect",
-    "io",
-    "ipaddress",
-    "itertools",
-    "json",
-    "keyword",
-    "linecache",
-    "logging",
-    "math",
-    "numbers",
-    "operator",
-    "pathlib",
-    "pickle",
-    "pprint",
-    "queue",
-    "random",
-    "re",
-    "reprlib",
-    "secrets",
-    "selectors",
-    "shutil",
-    "signal",
-    "socket",
-    "statistics",
-    "string",
-    "struct",
-    "subprocess",
-    "tempfile",
-    "textwrap",
-    "threading",
-    "time",
-    "timeit",
-    "tokenize",
-    "traceback",
-    "types",
-    "typing",
-    "unittest",
-    "unittest.mock",
-    "urllib.parse",
-    "uuid",
-    "weakref",
-];
+fn demand<'a>(book: &'a Book, plan: &SessionPlan) -> Demand<'a> {
+    let examples = &book.pages[plan.page].examples;
+    Demand::of(plan.examples.iter().map(|&at| &examples[at]))
+}
 
-/// Words of examples that look at what only an interpreter without preloaded modules shows.
-const INTROSPECTION: &[&str] = &[
-    "__subclasses__",
-    "get_objects",
-    "get_referrers",
-    "dispatch_table",
-];
+fn demands<'a>(book: &'a Book, plans: &[SessionPlan]) -> Vec<Demand<'a>> {
+    plans.iter().map(|plan| demand(book, plan)).collect()
+}
 
-/// Modules that count or time what is alive, which preloaded modules would add to.
-const MEASURING: &[&str] = &["gc", "tracemalloc"];
-
-fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
-    let mut importers: HashMap<&str, usize> = HashMap::new();
-    let mut probe: HashSet<&str> = HashSet::new();
-    let mut programs: HashSet<&str> = HashSet::new();
-    for plan in plans {
-        let page = &run.book.pages[plan.page];
-        let shares_modules = !looks_inside(run.book, plan);
-        let mut imported: HashSet<&str> = HashSet::new();
-        for &position in &plan.examples {
-            let example = &page.examples[position];
-            imported.extend(imports(&example.source));
-            if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
-                imported.insert("traceback");
-            }
-            // Not `collections` imports it, but the method when it is called.
-            if example.source.contains(".most_common(") {
-                imported.insert("heapq");
-            }
-        }
-        for need in needs(run.book, plan) {
-            match need {
-                Need::Module(name) => drop(probe.insert(name)),
-                Need::Program(name) => drop(programs.insert(name)),
-                Need::Root => {}
-            }
-        }
-        for name in imported.into_iter().filter(|_| shares_modules) {
-            *importers.entry(name).or_default() += 1;
-        }
-    }
-    // A module that one session alone imports costs the same wherever it is imported.
-    let preload: HashSet<&str> = PRELOADABLE
-        .iter()
-        .copied()
-        .filter(|name| importers.get(name).is_some_and(|&count| count > 1))
-        .collect();
-    let sorted = |names: HashSet<&str>| {
-        let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-        names.sort();
-        names
-    };
+/// What every host of a run is started with.
+fn host_options(run: &Run<'_>, demands: &[Demand<'_>]) -> Result<host::Options> {
     let sandbox = match run.settings.sandbox {
         Sandbox::Off => None,
         Sandbox::On | Sandbox::Strict => Some(sandbox::setup(
@@ -810,46 +696,22 @@ fn host_options(run: &Run<'_>, plans: &[SessionPlan]) -> Result<host::Options> {
             &run.settings.readable,
         )?),
     };
+    let (mut probe, mut programs) = (BTreeSet::new(), BTreeSet::new());
+    for need in demands.iter().flat_map(|demand| &demand.needs) {
+        match need {
+            Need::Module(name) => drop(probe.insert(name.clone())),
+            Need::Program(name) => drop(programs.insert(name.clone())),
+            Need::Root => {}
+        }
+    }
     Ok(host::Options {
         conditions: run.settings.conditions.clone(),
-        preload: sorted(preload),
-        probe: sorted(probe),
-        programs: sorted(programs),
+        preload: demand::shared_modules(demands),
+        probe: probe.into_iter().collect(),
+        programs: programs.into_iter().collect(),
         environment: run.config.environment.clone().into_iter().collect(),
         most_scratch: run.config.limits.scratch,
         sandbox,
-    })
-}
-
-fn looks_inside(book: &Book, plan: &SessionPlan) -> bool {
-    let examples = &book.pages[plan.page].examples;
-    plan.examples.iter().any(|&position| {
-        let source = &examples[position].source;
-        INTROSPECTION.iter().any(|word| source.contains(word))
-            || imports(source).any(|module| MEASURING.contains(&module))
-    })
-}
-
-/// What the examples of a session say that they need.
-fn needs<'a>(book: &'a Book, plan: &'a SessionPlan) -> impl Iterator<Item = &'a Need> {
-    let examples = &book.pages[plan.page].examples;
-    plan.examples
-        .iter()
-        .flat_map(|&at| &examples[at].attributes.requires)
-}
-
-/// Names behind `import` and `from` at the start of lines: a guess that costs nothing when it is wrong.
-fn imports(source: &str) -> impl Iterator<Item = &str> {
-    source.lines().flat_map(|line| {
-        let line = line.trim_start().trim_start_matches(">>> ");
-        let (list, several) = match (line.strip_prefix("import "), line.strip_prefix("from ")) {
-            (Some(rest), _) => (rest, true),
-            (None, Some(rest)) => (rest, false),
-            (None, None) => ("", false),
-        };
-        list.split(',')
-            .take(if several { usize::MAX } else { 1 })
-            .filter_map(|name| name.split_whitespace().next())
     })
 }
 
@@ -892,7 +754,7 @@ impl<'a> Runner<'_, 'a> {
         plan: &SessionPlan,
         found: Option<&Found>,
     ) -> Result<SessionResults<'a>> {
-        let hosts = if looks_inside(self.run.book, plan) {
+        let hosts = if demand(self.run.book, plan).is_bare {
             self.bare
         } else {
             self.hosts

@@ -10,6 +10,7 @@
 //! | [`attributes`] | what authors say of an example | `normalize` |
 //! | [`console`], [`doctest`] | the two kinds of block that carry their own expectations | – |
 //! | [`example`] | blocks → examples | the four above |
+//! | [`demand`] | what sessions ask of their host, read from their sources | `attributes`, `example` |
 //! | [`session`] | examples → sessions | `example`, `config` |
 //! | [`outcome`] | what running one example did | – |
 //! | [`normalize`], [`matching`], [`compare`], [`diff`] | outcome × expectation | `outcome`, `recording` |
@@ -57,6 +58,7 @@ pub mod conditions;
 pub mod config;
 pub mod console;
 pub mod contents;
+pub mod demand;
 pub mod diagnose;
 pub mod diff;
 pub mod digest;
