@@ -125,6 +125,11 @@ pub fn parse(page: &str) -> Document {
             Event::InlineHtml(_) => comments(page, &lines, range, &mut document.comments),
             Event::Text(text) => match &mut open {
                 Open::Block { code, pieces, .. } => {
+                    // The parser takes a carriage return that one last character follows for half of a line end.
+                    let gap = pieces.last().map(|last| page.get(last.end..range.start));
+                    if gap == Some(Some("\r")) && !text.starts_with('\n') {
+                        code.push('\n');
+                    }
                     code.push_str(&text);
                     pieces.push(range);
                 }
@@ -376,6 +381,7 @@ mod tests {
     #[test]
     fn crlf() {
         check("```py\r\n1\r\n\r\n2\r\n```\r\n", &["py|1|1⏎⏎2⏎||true"]);
+        check("\ta\rb\rc", &["-|1|a⏎b⏎c|\t|true"]);
     }
 
     #[test]
