@@ -34,7 +34,7 @@ use crate::recording::Recording;
 use crate::report::{Event, ExampleResult, PageResult, Rerun, SessionNote, Started, Summary};
 use crate::sandbox;
 use crate::schedule;
-use crate::scratch::Scratch;
+use crate::scratch::{self, Scratch};
 use crate::session;
 use crate::state::LastRun;
 use crate::trace::{self, Trace, Traces};
@@ -887,7 +887,7 @@ impl<'a> Runner<'_, 'a> {
             .as_ref()
             .is_some_and(|trace| !trace.checkpoints.is_empty());
         if !is_needed && fs::read_dir(&scratch).map_or(0, Iterator::count) > saved {
-            let _ = fs::remove_dir_all(&directory);
+            let _ = scratch::remove(&directory);
         }
         let ran = self.keep(host, plan, found, &results, (&watched, started));
         // What stands before a selected example had to run, and is not reported.

@@ -26,10 +26,10 @@
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
-//! | [`host`] | our side of the process boundary | `protocol`, `processes`, `interpreter`, `config`, `conditions` |
-//! | [`scratch`] | a session's directory, written beside an example that may do anything there | – |
+//! | [`scratch`] | the directories of a run, and writing beside an example that may do anything there | `protocol` |
+//! | [`host`] | our side of the process boundary | `protocol`, `processes`, `scratch`, `interpreter`, `config`, `conditions` |
 //! | [`contents`] | what that directory held, to be put back | – |
-//! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome` |
+//! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |

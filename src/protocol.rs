@@ -32,8 +32,11 @@ pub struct HostSetup {
     pub probe: Vec<String>,
     /// Keep sessions from everything that is not theirs; `None` lets them do what the user can.
     pub sandbox: Option<SandboxSetup>,
-    /// The directory below which every scratch directory lies; removed by the host if `verify` is gone.
+    /// The directory below which every scratch directory lies. The host makes it and removes it, so that there
+    /// is no moment at which `verify` could be killed and leave it behind.
     pub scratch_root: PathBuf,
+    /// Scripts to put into `bin` of that directory.
+    pub stand_ins: Vec<StandIn>,
     /// What to allocate before the first session, so that objects lie elsewhere: a seed, 0 for nothing.
     pub layout: u32,
     /// The one processor that sessions may use; `None` for all.
@@ -42,7 +45,21 @@ pub struct HostSetup {
     pub known: Vec<PathBuf>,
 }
 
+/// A program of the sessions' that is a script.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StandIn {
+    pub name: String,
+    pub script: String,
+}
+
 /// The host's answer to its setup.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum HostAnswer {
+    Ready(HostReady),
+    /// The scratch root cannot be made; why.
+    NoRoot(String),
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HostReady {
     /// Of the probed modules, those that can be imported.

@@ -16,6 +16,7 @@ use anyhow::Result;
 use crate::contents::Contents;
 use crate::host::{Checkpoint, Host, Running, Untrue};
 use crate::outcome::Outcome;
+use crate::scratch;
 
 /// As many sessions keep checkpoints, and with them processes.
 const LIVE_SESSIONS: usize = 8;
@@ -173,7 +174,7 @@ impl Trace {
         }
         self.checkpoints.clear();
         self.steps.clear();
-        fs::remove_dir_all(&self.directory)?;
+        scratch::remove(&self.directory)?;
         fs::create_dir(&self.directory)?;
         Ok(None)
     }
@@ -241,7 +242,7 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         self.checkpoints.clear();
-        let _ = fs::remove_dir_all(&self.directory);
+        let _ = scratch::remove(&self.directory);
     }
 }
 

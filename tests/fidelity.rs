@@ -42,6 +42,7 @@ use verify::example::{Example, Kind};
 use verify::host;
 use verify::interpreter::{self, Interpreter, Source};
 use verify::normalize::{Context, apply};
+use verify::scratch;
 use verify::session;
 
 const SESSION: &str = include_str!("fidelity/session.py");
@@ -334,7 +335,8 @@ impl Session<'_> {
             environment: config.environment.clone().into_iter().collect(),
             ..host::Options::default()
         };
-        let variables = host::environment(python, root, &options).unwrap();
+        let (variables, stand_ins) = host::environment(python, root, &options);
+        scratch::write_stand_ins(root, &stand_ins).unwrap();
         let mut command = Command::new("timeout");
         command
             .args(["--kill-after=5", LIMIT])

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{Host, Options, Ready};
 use crate::interpreter::Interpreter;
@@ -100,19 +100,12 @@ impl<'a> Hosts<'a> {
 }
 
 fn start(interpreter: &Interpreter, options: &Options) -> Result<Host> {
-    let start_in = |place: &Path| {
-        let root = tempfile::Builder::new()
-            .prefix("verify-")
-            .tempdir_in(place)
-            .context("cannot make a scratch directory; set `TMPDIR` to a place with room")?;
-        Host::start(interpreter, root, options)
-    };
     let place = options.conditions.scratch(options.most_scratch);
-    let host = start_in(&place)?;
+    let host = Host::start(interpreter, &place, options)?;
     // Where it cannot give each session a `/dev/shm` of its own, all may write to all that is in it.
     let shares = |protections: &Protections| protections.files.is_some();
     if place == Path::new("/dev/shm") && host.ready.protections.as_ref().is_some_and(shares) {
-        return start_in(&std::env::temp_dir());
+        return Host::start(interpreter, &std::env::temp_dir(), options);
     }
     Ok(host)
 }

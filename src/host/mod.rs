@@ -21,13 +21,11 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, WaitOptions};
-use tempfile::TempDir;
-
+use anyhow::{Context, Result, anyhow, bail};
 pub use checkpoint::{Checkpoint, Untrue};
 pub use hosts::Hosts;
 pub use running::{Limits, Running, UnitOutcome};
+use rustix::process::{Pid, WaitOptions};
 
 use self::origin::Origin;
 use crate::conditions::Conditions;
@@ -35,9 +33,10 @@ use crate::config::Config;
 use crate::interpreter::Interpreter;
 use crate::processes;
 use crate::protocol::{
-    self, HostReady, HostSetup, ProcessLimits, Program, Protections, SandboxSetup, Seal,
-    SessionSetup,
+    self, HostAnswer, HostSetup, ProcessLimits, Program, Protections, SandboxSetup, Seal,
+    SessionSetup, StandIn,
 };
+use crate::scratch;
 
 /// How long a host may take to start: Python, its `site`, and the modules it preloads.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -118,11 +117,30 @@ pub struct Host {
     origin: Arc<Origin>,
     process: Child,
     environment: Vec<(String, String)>,
-    root: PathBuf,
+    root: Root,
     pub ready: Ready,
     _stdout: io::PipeReader,
-    /// Removed by the host when it ends, and by us if it could not.
-    _directory: TempDir,
+}
+
+/// The directory of a host's sessions. The host makes it and removes it when it ends; we do if it could not.
+#[derive(Debug)]
+struct Root(PathBuf);
+
+impl Root {
+    /// One that does not exist yet.
+    fn new(place: &Path) -> io::Result<Root> {
+        let random: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(6)
+            .collect();
+        let place = place.canonicalize()?;
+        Ok(Root(place.join(format!("verify-{random}"))))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = scratch::remove(&self.0);
+    }
 }
 
 /// What the host found out about itself.
@@ -134,11 +152,17 @@ pub struct Ready {
 }
 
 impl Host {
-    /// Starts a host that keeps its scratch directories in `directory`, which it owns.
-    pub fn start(interpreter: &Interpreter, directory: TempDir, options: &Options) -> Result<Host> {
-        let root = &*directory.path().canonicalize()?;
+    /// Starts a host that keeps its scratch directories in a directory of its own in `place`.
+    pub fn start(interpreter: &Interpreter, place: &Path, options: &Options) -> Result<Host> {
+        let no_root = |why: String| {
+            format!(
+                "cannot make a scratch directory in `{}`: {why}; set `TMPDIR` to a place with room",
+                place.display()
+            )
+        };
+        let root = Root::new(place).map_err(|error| anyhow!(no_root(error.to_string())))?;
         let program = host_program()?;
-        let environment = environment(interpreter, root, options)?;
+        let (environment, stand_ins) = environment(interpreter, &root.0, options);
         let processors = options.conditions.processors();
         // What a killed host leaves behind comes to us; see `end_orphans`.
         #[cfg(target_os = "linux")]
@@ -157,7 +181,7 @@ impl Host {
                     .map(|(name, value)| (name, value)),
             )
             .env(PRELOAD_VARIABLE, &interpreter.libpython)
-            .current_dir(root)
+            .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(stdout_writer)
             .stderr(stderr_writer)
@@ -168,25 +192,26 @@ impl Host {
             preload: options.preload.clone(),
             probe: options.probe.clone(),
             sandbox: options.sandbox.clone(),
-            scratch_root: root.to_owned(),
+            scratch_root: root.0.clone(),
+            stand_ins,
             layout: options.conditions.layout(),
             processor: processors.map(|(used, _)| used),
             known: interpreter.known_directories().cloned().collect(),
         };
         channel.set_read_timeout(Some(START_LIMIT))?;
-        let answer: io::Result<Option<HostReady>> =
+        let answer: io::Result<Option<HostAnswer>> =
             protocol::send(&channel, &setup).and_then(|()| protocol::receive(&channel));
         let mut host = Host {
             origin: Arc::new(Origin::new(channel, Pid::from_child(&process))),
             process,
             environment,
-            root: root.to_owned(),
+            root,
             ready: Ready::default(),
             _stdout: stdout,
-            _directory: directory,
         };
         match answer {
-            Ok(Some(ready)) => {
+            Ok(Some(HostAnswer::NoRoot(why))) => bail!(no_root(why)),
+            Ok(Some(HostAnswer::Ready(ready))) => {
                 host.ready = Ready {
                     modules: ready.found,
                     protections: ready.protections,
@@ -250,7 +275,7 @@ impl Host {
 
     /// The directory that the sessions' scratch directories are made in.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.root.0
     }
 
     /// Finds a program as a session would.
@@ -272,11 +297,11 @@ impl Host {
 
     /// Ends what came to us because the host had been killed: children of ours that live in its directory.
     fn end_orphans(&self) {
-        let root = self.root.as_os_str().as_bytes();
+        let root = self.root.0.as_os_str().as_bytes();
         let is_ours = |process: &Pid| {
             let directory = fs::read_link(format!("/proc/{process}/cwd"));
             let variables = fs::read(format!("/proc/{process}/environ"));
-            directory.is_ok_and(|path| path.starts_with(&self.root))
+            directory.is_ok_and(|path| path.starts_with(&self.root.0))
                 || variables.is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
         };
         loop {
@@ -335,16 +360,17 @@ fn host_program() -> Result<PathBuf> {
     )
 }
 
-/// The variables that Python is started with. Each session has its own directory as `HOME` and `TMPDIR`;
-/// `root` takes stand-ins for programs that the interpreter's directory lacks.
+/// The variables that Python is started with. Each session has its own directory as `HOME` and `TMPDIR`; `bin`
+/// in `root` takes stand-ins for programs that the interpreter's directory lacks, which are returned besides.
 pub fn environment(
     interpreter: &Interpreter,
     root: &Path,
     options: &Options,
-) -> Result<Vec<(String, String)>> {
+) -> (Vec<(String, String)>, Vec<StandIn>) {
     let directory = root.to_string_lossy().into_owned();
+    let (path, stand_ins) = search_path(interpreter, root, options);
     let own = [
-        ("PATH", search_path(interpreter, root, options)?),
+        ("PATH", path),
         ("HOME", directory.clone()),
         ("TMPDIR", directory),
         ("PYTHONHASHSEED", options.conditions.hash_seed().to_string()),
@@ -354,29 +380,41 @@ pub fn environment(
         .map(|&(name, value)| (name, value.to_owned()));
     let ours = own.into_iter().chain(fixed);
     let varied = options.conditions.environment();
-    Ok(ours
+    let variables = ours
         .map(|(name, value)| (name.to_owned(), value))
         .chain(options.environment.iter().cloned())
         .filter(|(name, _)| !varied.iter().any(|(other, _)| other == name))
         .chain(varied.iter().cloned())
-        .collect())
+        .collect();
+    (variables, stand_ins)
 }
 
 /// The session's `PATH`. `python`, `python3` and `pip` come first on it and are those of the chosen
 /// interpreter; where it lacks one of the names, a script in `root` stands in. So does one for a needed
 /// program that only the user's own `PATH` leads to, such as a pyenv below the home directory.
-fn search_path(interpreter: &Interpreter, root: &Path, options: &Options) -> Result<String> {
+fn search_path(
+    interpreter: &Interpreter,
+    root: &Path,
+    options: &Options,
+) -> (String, Vec<StandIn>) {
     let own = interpreter
         .executable
         .parent()
         .unwrap_or(Path::new("/"))
         .to_owned();
     let mut path = format!("{}:{SYSTEM_PATH}", own.display());
-    let mut stand_ins: Vec<(&str, PathBuf, &str)> = Vec::new();
+    let stand_in = |name: &str, target: &Path, arguments: &str| StandIn {
+        name: name.to_owned(),
+        script: format!(
+            "#!/bin/sh\nexec '{}'{arguments} \"$@\"\n",
+            target.to_string_lossy()
+        ),
+    };
+    let mut stand_ins = Vec::new();
     for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {
         // Debian keeps its `python3` among all the system's programs, where `pip` may be another's.
         if !own.join(name).exists() || own == Path::new("/usr/bin") {
-            stand_ins.push((name, interpreter.executable.clone(), arguments));
+            stand_ins.push(stand_in(name, &interpreter.executable, arguments));
         }
     }
     for name in &options.programs {
@@ -384,25 +422,13 @@ fn search_path(interpreter: &Interpreter, root: &Path, options: &Options) -> Res
             && let Some(program) = find_in(user_path(), name)
             && options.may_read(&program)
         {
-            stand_ins.push((name, program, ""));
+            stand_ins.push(stand_in(name, &program, ""));
         }
     }
-    if stand_ins.is_empty() {
-        return Ok(path);
+    if !stand_ins.is_empty() {
+        path.insert_str(0, &format!("{}:", root.join("bin").display()));
     }
-    let directory = root.join("bin");
-    fs::create_dir_all(&directory)?;
-    for (name, target, arguments) in stand_ins {
-        let script = directory.join(name);
-        let target = target.to_string_lossy();
-        fs::write(
-            &script,
-            format!("#!/bin/sh\nexec '{target}'{arguments} \"$@\"\n"),
-        )?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    }
-    path.insert_str(0, &format!("{}:", directory.display()));
-    Ok(path)
+    (path, stand_ins)
 }
 
 /// The directories of this process's own `PATH`. A version manager's shims are left out: the name of a

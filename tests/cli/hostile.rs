@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use crate::project::Project;
+use crate::project::{Project, wait_for};
 
 /// What an attack should come to.
 #[derive(Clone, Copy)]
@@ -834,25 +834,69 @@ fn a_run_that_is_ended_leaves_no_process_and_no_directory() {
                 .filter(|file| file.file_name() == "ready")
                 .count()
         };
-        wait_for("both examples run", || ready() == 2);
+        wait_for("both examples to run", || ready() == 2);
         assert!(project.processes().len() > 8, "{:?}", project.processes());
         rustix::process::kill_process(Pid::from_child(&run), signal).unwrap();
         assert_eq!(run.wait().unwrap().code(), status, "{signal:?}");
-        wait_for("all processes are gone", || project.processes().is_empty());
-        wait_for("all directories are gone", || {
+        wait_for("all processes to be gone", || {
+            project.processes().is_empty()
+        });
+        wait_for("all directories to be gone", || {
             project.scratch_files().is_empty()
         });
     }
 }
 
-#[track_caller]
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "waited for: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(10));
+/// At the moment when its first directory appears, and at others while it starts.
+#[test]
+fn a_run_that_is_killed_as_it_starts_leaves_no_process_and_no_directory() {
+    let page = "```python\nopen('file', 'w').close()\n```\n";
+    for sandbox in ["on", "off"] {
+        let project = Project::new().with("page.md", page);
+        let words = format!("-q --no-cache --sandbox={sandbox}");
+        let start = Instant::now();
+        project.verify(&words);
+        let whole = start.elapsed();
+        for kill in 0..30 {
+            let mut run = project.command(&words).spawn().unwrap();
+            let moment = Instant::now() + whole * (kill / 2) / 15;
+            let is_time = || match kill % 2 {
+                0 => Instant::now() > moment,
+                _ => !project.scratch_files().is_empty(),
+            };
+            while !is_time() && run.try_wait().unwrap().is_none() {}
+            run.kill().unwrap();
+            run.wait().unwrap();
+            wait_for("all processes to be gone", || {
+                project.processes().is_empty()
+            });
+            wait_for("all directories to be gone", || {
+                project.scratch_files().is_empty()
+            });
+        }
+    }
+}
+
+/// What a thorough `rm` needs several tries for.
+const STUBBORN: &str = "```python
+import os
+os.makedirs('locked/inner')
+open('locked/inner/file', 'w').close()
+os.chmod('locked/inner', 0)
+os.chmod('locked', 0)
+for _ in range(3000):
+    os.mkdir('deep')
+    os.chdir('deep')
+```
+";
+
+#[test]
+fn a_directory_goes_whatever_is_in_it() {
+    for end in ["", "os._exit(1)", "os.kill(os.getppid(), 9)"] {
+        for sandbox in ["on", "off"] {
+            let page = STUBBORN.replace("```\n", &format!("{end}\n```\n"));
+            let project = Project::new().with("page.md", page);
+            project.verify(&format!("-q --sandbox={sandbox}"));
+        }
     }
 }

@@ -3,22 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use snapbox::str;
 
-use crate::project::{Project, VERIFY};
-
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::project::{Project, VERIFY, wait_for};
 
 fn is_alive(pid: &str) -> bool {
     // A zombie has ended; whoever adopted it will notice.
@@ -60,14 +48,14 @@ fn interrupted(words: &str, signal: &str) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_until("the example to run", || project.path("pids").exists());
+    wait_for("the example to run", || project.path("pids").exists());
     let pids = project.read("pids");
     send(signal, &child);
     let ran = project.ran(child.wait_with_output().unwrap());
     assert_eq!(ran.status, 130, "{}", ran.text());
     assert!(ran.stderr.contains("interrupted"), "{}", ran.text());
     for pid in pids.split_whitespace() {
-        wait_until("the example's processes to be gone", || !is_alive(pid));
+        wait_for("the example's processes to be gone", || !is_alive(pid));
     }
     fs::remove_file(project.path("pids")).unwrap();
     assert!(before == project.files(), "something was written");
@@ -105,13 +93,13 @@ fn a_killed_run_leaves_no_process() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("the example to run", || project.path("pids").exists());
+    wait_for("the example to run", || project.path("pids").exists());
     child.kill().unwrap();
     child.wait().unwrap();
     for pid in project.read("pids").split_whitespace() {
-        wait_until("the example's processes to be gone", || !is_alive(pid));
+        wait_for("the example's processes to be gone", || !is_alive(pid));
     }
-    wait_until("the scratch directory to be gone", || {
+    wait_for("the scratch directory to be gone", || {
         project.scratch_files().is_empty()
     });
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 use snapbox::assert::DEFAULT_ACTION_ENV;
@@ -49,6 +50,19 @@ pub(crate) fn minor(python: &Interpreter) -> String {
 /// Says aloud that a test found this machine unfit for it; what tests print is hidden while they pass.
 pub(crate) fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+/// Waits until something holds, for longer than it takes on a busy machine.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "waited in vain for {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A directory with pages in it.

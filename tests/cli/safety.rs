@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::project::{Project, VERIFY, skipped};
+use crate::project::{Project, VERIFY, skipped, wait_for};
 
 const PAGES: usize = 4;
 
@@ -79,13 +79,9 @@ impl Dice {
     }
 }
 
-/// A recorder whose scratch directories nobody counts: it is killed before it can say where they are.
 fn record(project: &Project) -> Child {
-    let scratch = project.root().with_file_name("killed");
-    std::fs::create_dir_all(&scratch).unwrap();
     project
         .command("record")
-        .env("TMPDIR", scratch)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -145,6 +141,9 @@ fn a_recorder_that_is_killed_leaves_each_file_old_or_new() {
         });
         assert_eq!(said, i32::from(state.contains(&false)), "{state:?}");
     }
+    wait_for("what the killed ones ran to be gone", || {
+        project.processes().is_empty() && project.scratch_files().is_empty()
+    });
     // The next recording ends what the last one began, and clears away after it.
     project.restore(&old);
     project.record_and_settle();

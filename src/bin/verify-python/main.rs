@@ -48,7 +48,8 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use pyo3::ffi;
-use verify::protocol::{self, HostSetup};
+use verify::protocol::{self, HostAnswer, HostSetup};
+use verify::scratch;
 
 use crate::sandbox::Sandbox;
 
@@ -87,7 +88,15 @@ fn main() -> ExitCode {
     if let Some(number) = setup.processor {
         verify::conditions::keep_to_processor(number);
     }
-    observe::start(&setup.scratch_root, &setup.known);
+    let root = &setup.scratch_root;
+    let made = scratch::make_root(root, &setup.stand_ins);
+    if let Err(error) = made.and_then(|()| std::env::set_current_dir(root)) {
+        let answer = HostAnswer::NoRoot(error.to_string());
+        // Who does not hear it sees this process end.
+        let _ = protocol::send(&channel, &answer);
+        return ExitCode::from(2);
+    }
+    observe::start(root, &setup.known);
     let (channel, sandbox) = match &setup.sandbox {
         None => (channel, None),
         Some(wanted) => {

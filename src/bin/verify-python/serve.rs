@@ -22,8 +22,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
-use verify::processes;
-use verify::protocol::{self, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status};
+use verify::protocol::{
+    self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status,
+};
+use verify::{processes, scratch};
 
 use crate::heap::Heap;
 use crate::preload::Preloaded;
@@ -41,16 +43,17 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
         let prepared = prepare(py, setup).and_then(|(found, preloaded, heap)| {
             protocol::send(
                 &channel,
-                &HostReady {
+                &HostAnswer::Ready(HostReady {
                     found,
                     protections: sandbox.as_ref().map(Sandbox::protections),
-                },
+                }),
             )?;
             Ok((preloaded, heap))
         });
         let (preloaded, heap) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
+                clear_away(setup, sandbox.as_ref());
                 error.restore(py);
                 return -1;
             }
@@ -66,13 +69,21 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
             }
             Next::HungUp => {
                 host.end_everything();
-                let _ = std::fs::remove_dir_all(&setup.scratch_root);
+                clear_away(setup, sandbox.as_ref());
                 // No Python code ran here that could have anything to finish.
                 // SAFETY: ends the process.
                 unsafe { libc::_exit(0) }
             }
         }
     })
+}
+
+/// Removes the scratch directories. Within namespaces their root is a mount, and whoever stayed behind outside
+/// of these removes it.
+fn clear_away(setup: &HostSetup, sandbox: Option<&Sandbox>) {
+    if sandbox.is_none_or(|sandbox| !sandbox.has_outside()) {
+        let _ = scratch::remove(&setup.scratch_root);
+    }
 }
 
 /// Everything that happens once, before the first fork.

@@ -77,6 +77,11 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Whether a process that started this one has stayed behind outside of its namespaces.
+    pub(crate) fn has_outside(&self) -> bool {
+        self.namespaces.files || self.namespaces.network
+    }
+
     /// What holds for every session of this host.
     pub(crate) fn protections(&self) -> Protections {
         let refused = self

@@ -22,6 +22,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use verify::protocol::SandboxSetup;
+use verify::scratch;
 
 /// What this host has, and why not all of it.
 #[derive(Debug, Default)]
@@ -286,7 +287,7 @@ fn stay_behind(host: Pid, scratch_root: Option<&Path>) -> ! {
         }
     };
     if let Some(directory) = scratch_root {
-        let _ = fs::remove_dir_all(directory);
+        let _ = scratch::remove(directory);
     }
     let code = status.map_or(1, |status| {
         let signal = status.terminating_signal().map(|signal| 128 + signal);
