@@ -24,6 +24,9 @@ const PASSED_OVER: &[&str] = &[
     "venv",
 ];
 
+/// Where an example stands: which page of the book, and which example of the page.
+pub type At = (usize, usize);
+
 /// A page with its examples.
 #[derive(Debug)]
 pub struct Page {

@@ -7,15 +7,15 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use pep440_rs::Version;
 
 use crate::attributes::Need;
-use crate::book::{Book, Page, Selection};
+use crate::book::{At, Book, Page, Selection};
 use crate::cache::{self, Cache, Found, Ran, Unchanged, WholePage, Why};
 use crate::compare;
 use crate::conditions::{self, Conditions, Factor};
@@ -31,7 +31,9 @@ use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::{Mode, Observed, ProcessLimits, Program, Protections, Statement, Unit};
 use crate::recording::Recording;
-use crate::report::{Event, ExampleResult, PageResult, Rerun, SessionNote, Started, Summary};
+use crate::report::{
+    Event, ExampleResult, Listener, PageResult, Rerun, SessionNote, Started, Summary,
+};
 use crate::sandbox;
 use crate::schedule;
 use crate::scratch::{self, Scratch};
@@ -64,7 +66,7 @@ pub struct Results<'a> {
     /// In page order; only pages with selected examples.
     pub pages: Vec<PageResult<'a>>,
     /// Session directories by page and position, as normalising rules need them.
-    pub contexts: HashMap<(usize, usize), Context>,
+    pub contexts: HashMap<At, Context>,
     pub stopped_early: bool,
     /// When it began and ended.
     pub span: Range<SystemTime>,
@@ -197,7 +199,7 @@ pub struct Keeping<'a> {
 pub fn run<'a>(
     run: &Run<'a>,
     plans: &'a [SessionPlan],
-    on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    listener: &mut Listener<'_>,
 ) -> Result<Results<'a>> {
     let found = find_kept(run, plans, &version(run.interpreter));
     let has_to_run = |(plan, found): (&SessionPlan, &Option<Found>)| {
@@ -211,7 +213,7 @@ pub fn run<'a>(
     } else {
         Some(Ground::new(run, run.interpreter, &open)?)
     };
-    run_all(run, ground.as_ref(), None, (plans, &found), on_event)
+    run_all(run, ground.as_ref(), None, (plans, &found), listener)
 }
 
 /// What sessions run on. It may outlive a run, if the interpreter does.
@@ -270,10 +272,10 @@ pub fn run_on<'a>(
     ground: &Ground<'a>,
     traces: Option<&Traces>,
     plans: &'a [SessionPlan],
-    on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    listener: &mut Listener<'_>,
 ) -> Result<Results<'a>> {
     let found: Vec<Option<Found>> = plans.iter().map(|_| None).collect();
-    run_all(run, Some(ground), traces, (plans, &found), on_event)
+    run_all(run, Some(ground), traces, (plans, &found), listener)
 }
 
 /// Runs the sessions of which nothing is found; without a ground there are none.
@@ -282,8 +284,13 @@ fn run_all<'a>(
     ground: Option<&Ground<'a>>,
     traces: Option<&Traces>,
     (plans, found): (&'a [SessionPlan], &[Option<Found>]),
-    on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+    listener: &mut Listener<'_>,
 ) -> Result<Results<'a>> {
+    let listener = Mutex::new(listener);
+    let tell: Tell<'_> = &|event| {
+        let mut listener = listener.lock().unwrap_or_else(PoisonError::into_inner);
+        (*listener)(event)
+    };
     let Run { book, settings, .. } = *run;
     let began = SystemTime::now();
     let is_kept = |job: usize| found[job].as_ref().is_some_and(Found::is_kept);
@@ -291,7 +298,7 @@ fn run_all<'a>(
     let held = found.iter().flatten().filter_map(Found::protections);
     let now = ground.and_then(|ground| ground.hosts.ready.protections.as_ref());
     let protections = held.chain(now).fold(None, Protections::weaker);
-    on_event(&Event::Started(&Started {
+    tell(&Event::Started(&Started {
         interpreter: run.interpreter,
         pages: plans
             .iter()
@@ -303,12 +310,13 @@ fn run_all<'a>(
         shard: None,
     }))?;
     let mut pages = Pages::new(run, plans, protections);
-    let (mut done, mut failed) = (0, 0);
     for job in kept {
         if let Some(found) = &found[job] {
-            done += 1;
-            on_event(&Event::Progress { done, failed })?;
-            pages.take(job, recall(book, &plans[job], found), on_event)?;
+            let recalled = recall(book, &plans[job], found);
+            for (_, result) in &recalled.results {
+                tell(&Event::Example(run.interpreter, result))?;
+            }
+            pages.take(job, recalled, tell)?;
         }
     }
     if let Some(Ground { hosts, bare }) = ground {
@@ -323,30 +331,34 @@ fn run_all<'a>(
             hosts,
             bare: bare.as_ref().unwrap_or(hosts),
             traces,
+            tell,
             version: version(run.interpreter),
         };
         schedule::run(
             &weights,
             settings.jobs,
             |index| {
-                let job = jobs[index];
-                runner.session(job, &plans[job], found[job].as_ref())
+                let number = jobs[index];
+                let (plan, found) = (&plans[number], found[number].as_ref());
+                runner.session(&Job {
+                    number,
+                    plan,
+                    found,
+                })
             },
             |finished| settings.fail_fast && finished.failures() > 0,
-            |index, finished| {
-                done += 1;
-                failed += finished.failures();
-                on_event(&Event::Progress { done, failed })?;
-                pages.take(jobs[index], finished, on_event)
-            },
+            |index, finished| pages.take(jobs[index], finished, tell),
             || {
                 hosts.close();
                 bare.iter().for_each(Hosts::close);
             },
         )?;
     }
-    pages.finish(began, on_event)
+    pages.finish(began, tell)
 }
+
+/// Tells of a run from any of its threads.
+type Tell<'t> = &'t (dyn Fn(&Event<'_>) -> io::Result<()> + Sync);
 
 /// Keeps one processor busy until it is dropped: the one that [`Factor::Processors`] leaves.
 struct Load(Arc<AtomicBool>);
@@ -420,6 +432,7 @@ fn recall<'a>(book: &'a Book, plan: &SessionPlan, found: &Found) -> SessionResul
         .filter(|(position, _)| plan.selected.contains(position))
         .map(|(&position, (verdict, outcome, traceback))| {
             let result = ExampleResult {
+                at: (plan.page, position),
                 page,
                 example: &page.examples[position],
                 verdict,
@@ -515,12 +528,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    fn take(
-        &mut self,
-        job: usize,
-        session: SessionResults<'a>,
-        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn take(&mut self, job: usize, session: SessionResults<'a>, tell: Tell<'_>) -> io::Result<()> {
         let plan = &self.plans[job];
         self.missing -= 1;
         self.results.sessions += 1;
@@ -556,30 +564,26 @@ impl<'a> Pages<'a> {
             .filter(|first| first.get().missing == 0)
         {
             let (page, waiting) = first.remove_entry();
-            self.emit(page, waiting, on_event)?;
+            self.emit(page, waiting, tell)?;
         }
         Ok(())
     }
 
-    fn emit(
-        &mut self,
-        number: usize,
-        mut waiting: Waiting<'a>,
-        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn emit(&mut self, number: usize, mut waiting: Waiting<'a>, tell: Tell<'_>) -> io::Result<()> {
         waiting.results.sort_by_key(|(position, _)| *position);
         waiting.notes.sort_by_key(|(position, _)| *position);
         let results = std::mem::take(&mut waiting.results).into_iter();
         let notes = std::mem::take(&mut waiting.notes).into_iter();
         let result = PageResult {
             page: &self.run.book.pages[number],
+            number,
             rerun: self.reruns.remove(&number),
             interpreter: self.run.interpreter,
             examples: results.map(|(_, result)| result).collect(),
             sessions: notes.map(|(_, note)| note).collect(),
         };
         self.keep(number, &result, waiting);
-        on_event(&Event::Page(&result))?;
+        tell(&Event::Page(&result))?;
         self.results.pages.push(result);
         Ok(())
     }
@@ -608,14 +612,10 @@ impl<'a> Pages<'a> {
     }
 
     /// What a run that was stopped early has of its last pages is shown as well.
-    fn finish(
-        mut self,
-        began: SystemTime,
-        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
-    ) -> Result<Results<'a>> {
+    fn finish(mut self, began: SystemTime, tell: Tell<'_>) -> Result<Results<'a>> {
         for (page, waiting) in std::mem::take(&mut self.waiting) {
             if !waiting.results.is_empty() {
-                self.emit(page, waiting, on_event)?;
+                self.emit(page, waiting, tell)?;
             }
         }
         if let Some(keeping) = self.run.keeping {
@@ -721,7 +721,16 @@ struct Runner<'h, 'a> {
     /// For sessions that look inside the interpreter.
     bare: &'h Hosts<'a>,
     traces: Option<&'h Traces>,
+    tell: Tell<'h>,
     version: Version,
+}
+
+/// A session to run.
+#[derive(Clone, Copy)]
+struct Job<'j> {
+    number: usize,
+    plan: &'j SessionPlan,
+    found: Option<&'j Found>,
 }
 
 /// What a session gave: results of its selected examples by position.
@@ -748,22 +757,25 @@ impl SessionResults<'_> {
 impl<'a> Runner<'_, 'a> {
     /// Runs one session from its first example to its last; again, and on a host of its own, if the one that
     /// it shared has died meanwhile.
-    fn session(
-        &self,
-        number: usize,
-        plan: &SessionPlan,
-        found: Option<&Found>,
-    ) -> Result<SessionResults<'a>> {
-        let hosts = if demand(self.run.book, plan).is_bare {
+    fn session(&self, job: &Job<'_>) -> Result<SessionResults<'a>> {
+        let hosts = if demand(self.run.book, job.plan).is_bare {
             self.bare
         } else {
             self.hosts
         };
+        let mut told = HashSet::new();
         let shared = hosts.shared()?;
+        // What an example did when its host died may not be its own doing.
+        let mut tell = |result: &ExampleResult<'_>| {
+            if shared.is_lost() {
+                return Ok(());
+            }
+            self.tell(result, job, &mut told)
+        };
         let results = match self.traces {
-            None => self.session_on(&shared, number, plan, found, &mut None),
+            None => self.session_on(&shared, job, &mut None, &mut tell),
             Some(traces) => {
-                let key = self.key(plan);
+                let key = self.key(job.plan);
                 let mut trace = traces
                     .take(&key)
                     .filter(|trace| Arc::ptr_eq(&trace.host, &shared));
@@ -771,7 +783,7 @@ impl<'a> Runner<'_, 'a> {
                     let directory = shared.root().join(traces.number().to_string());
                     trace = Some(Trace::new(&shared, directory));
                 }
-                let results = self.session_on(&shared, number, plan, found, &mut trace);
+                let results = self.session_on(&shared, job, &mut trace, &mut tell);
                 if let Some(mut trace) = trace.filter(|_| results.is_ok() && !hosts.lost(&shared)) {
                     trace.was_run = true;
                     traces.put(key, trace);
@@ -783,7 +795,22 @@ impl<'a> Runner<'_, 'a> {
             return results;
         }
         drop(shared);
-        self.session_on(&*hosts.own()?, number, plan, found, &mut None)
+        let mut tell = |result: &ExampleResult<'_>| self.tell(result, job, &mut told);
+        self.session_on(&*hosts.own()?, job, &mut None, &mut tell)
+    }
+
+    /// Tells of an example, if it was asked for, as soon as its result is known.
+    fn tell(
+        &self,
+        result: &ExampleResult<'_>,
+        job: &Job<'_>,
+        told: &mut HashSet<usize>,
+    ) -> io::Result<()> {
+        let (_, position) = result.at;
+        if job.plan.selected.contains(&position) && told.insert(position) {
+            (self.tell)(&Event::Example(self.run.interpreter, result))?;
+        }
+        Ok(())
     }
 
     /// By which a session is known although its examples change: its page, and its place among the page's sessions.
@@ -799,11 +826,15 @@ impl<'a> Runner<'_, 'a> {
     fn session_on(
         &self,
         host: &Host,
-        number: usize,
-        plan: &SessionPlan,
-        found: Option<&Found>,
+        job: &Job<'_>,
         trace: &mut Option<Trace>,
+        tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
     ) -> Result<SessionResults<'a>> {
+        let Job {
+            number,
+            plan,
+            found,
+        } = *job;
         let started = SystemTime::now();
         let page = &self.run.book.pages[plan.page];
         let directory = match &trace {
@@ -825,13 +856,16 @@ impl<'a> Runner<'_, 'a> {
         if let Some(trace) = trace.take() {
             session.recall(trace, &examples);
         }
-        let mut results = Vec::new();
+        let mut results: Vec<(usize, ExampleResult<'a>)> = Vec::new();
+        // As many of the first results are those of the last run. They are told last: somebody waits for the others.
+        let mut held = 0;
         let mut blocked_by: Option<&str> = None;
         let mut next = 0;
         while let Some(&position) = plan.examples.get(next) {
             if blocked_by.is_none() && session.has_to_go_back(next) {
                 next = session.go_back(&examples, next)?;
                 results.retain(|(done, _)| plan.examples[..next].contains(done));
+                held = results.len();
                 continue;
             }
             let step = next;
@@ -860,18 +894,25 @@ impl<'a> Runner<'_, 'a> {
                 let traceback = outcome
                     .as_ref()
                     .and_then(|outcome| session.traceback(outcome));
-                results.push((
-                    position,
-                    ExampleResult {
-                        page,
-                        example,
-                        verdict,
-                        outcome,
-                        traceback,
-                        from_cache: false,
-                    },
-                ));
+                let result = ExampleResult {
+                    at: (plan.page, position),
+                    page,
+                    example,
+                    verdict,
+                    outcome,
+                    traceback,
+                    from_cache: false,
+                };
+                if session.repeats() {
+                    held += 1;
+                } else {
+                    tell(&result)?;
+                }
+                results.push((position, result));
             }
+        }
+        for (_, result) in &results[..held] {
+            tell(result)?;
         }
         let context = session.context.clone();
         let (scratch, saved) = (session.scratch.clone(), session.sources.len());
@@ -880,14 +921,9 @@ impl<'a> Runner<'_, 'a> {
         drop(session);
         let rerun = past.as_ref().map(Past::rerun);
         *trace = past.map(|past| past.trace);
-        // The directory goes with the run's. Only one that holds more than the examples' own files goes now,
-        // lest a big book fill the disk: for minutes after a file was deleted, each new one costs some
-        // file systems (ext4) a search through all those whose place it may not take yet.
-        let is_needed = trace
-            .as_ref()
-            .is_some_and(|trace| !trace.checkpoints.is_empty());
-        if !is_needed && fs::read_dir(&scratch).map_or(0, Iterator::count) > saved {
-            let _ = scratch::remove(&directory);
+        let has_checkpoints = |trace: &Trace| !trace.checkpoints.is_empty();
+        if !trace.as_ref().is_some_and(has_checkpoints) {
+            remove_if_filled(&directory, &scratch, saved);
         }
         let ran = self.keep(host, plan, found, &results, (&watched, started));
         // What stands before a selected example had to run, and is not reported.
@@ -1114,10 +1150,15 @@ impl<'r, 'a> Session<'r, 'a> {
         format!("{runs} {:?} {limits:?}", example.attributes.artifacts)
     }
 
+    /// Whether what it does now is what it did last time.
+    fn repeats(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| !past.is_over)
+    }
+
     /// Whether this is the first step that has to run: what the session did last time holds no further.
     fn has_to_go_back(&self, step: usize) -> bool {
         let past = self.past.as_ref();
-        past.is_some_and(|past| !past.is_over && step == past.holding)
+        self.repeats() && past.is_some_and(|past| step == past.holding)
     }
 
     /// Takes the session to where it was before this step, or before an earlier one; returns which it is.
@@ -1606,6 +1647,15 @@ impl<'r, 'a> Session<'r, 'a> {
             text = out;
         }
         text
+    }
+}
+
+/// The directory of a session goes with the run's. Only one that holds more than the files of the examples goes now,
+/// lest a big book fill the disk: for minutes after a file was deleted, each new one costs some file systems
+/// (ext4) a search through all those whose place it may not take yet.
+fn remove_if_filled(directory: &Path, scratch: &Path, own_files: usize) {
+    if fs::read_dir(scratch).map_or(0, Iterator::count) > own_files {
+        let _ = scratch::remove(directory);
     }
 }
 

@@ -1,14 +1,13 @@
 //! One function per subcommand: from what was typed to an exit status.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::attributes::Need;
 use crate::book::{Book, Keyword, Page, Problem, Selection, Source};
@@ -29,13 +28,11 @@ use crate::proof::{self, Proof};
 use crate::protocol::Protections;
 use crate::record::{self, Draft, PassedOver};
 use crate::recording::{self, Recording};
-use crate::report::github::{Github, Inert};
-use crate::report::human::{Human, Verbosity, count};
-use crate::report::json::Json;
-use crate::report::junit::Junit;
-use crate::report::{Event, Finished, Reporter, Shard, Started, Summary};
+use crate::report::human::{Human, count};
+use crate::report::{Event, Finished, Listener, Reporter as _, Shard, Started, Summary};
 use crate::schedule;
 use crate::shard;
+use crate::sinks::{Sinks, stdout};
 use crate::state::{self, Durations, LastRun};
 use crate::unchanged::{self, Shortcut};
 use crate::verdict::{Failure, Verdict};
@@ -355,12 +352,11 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
         let results = project.run(&interpreter, &plans, &settings, &last_run, &mut |_| Ok(()))?;
         let version = check::version(&interpreter);
         for page in &results.pages {
-            let number = project.number(page.page);
             for result in &page.examples {
                 if result.verdict.is_failure() {
                     status = Status::Failed;
                 }
-                let recorded = project.recordings[number]
+                let recorded = project.recordings[page.number]
                     .examples
                     .iter()
                     .find(|recorded| recorded.id == result.example.id);
@@ -637,14 +633,6 @@ impl Project {
             .collect()
     }
 
-    fn number(&self, page: &Page) -> usize {
-        self.book
-            .pages
-            .iter()
-            .position(|other| std::ptr::eq(other, page))
-            .expect("a page of this book")
-    }
-
     /// The interpreter to run on, with the book's packages.
     pub(crate) fn interpreter(
         &self,
@@ -694,7 +682,7 @@ impl Project {
         plans: &'a [SessionPlan],
         settings: &'a Settings,
         last_run: &'a LastRun,
-        on_event: &mut dyn FnMut(&Event<'_>) -> io::Result<()>,
+        listener: &mut Listener<'_>,
     ) -> Result<Results<'a>> {
         let run = check::Run {
             book: &self.book,
@@ -705,7 +693,7 @@ impl Project {
             last_run,
             keeping: None,
         };
-        check::run(&run, plans, on_event)
+        check::run(&run, plans, listener)
     }
 
     fn check_on(
@@ -723,7 +711,6 @@ impl Project {
         } else {
             LastRun::read(&state)
         };
-        sinks.start_bar(plans.len());
         let whole: Vec<bool> = self
             .book
             .pages
@@ -753,11 +740,10 @@ impl Project {
         let results = check::run(&run, plans, &mut |event| match event {
             Event::Started(started) => on.start(started, sinks),
             Event::Page(page) => {
-                let number = self.number(page.page);
-                while let Some((page, unchanged)) =
-                    unread.next_if(|(page, _)| page.before <= number)
+                while let Some((unread, unchanged)) =
+                    unread.next_if(|(unread, _)| unread.before <= page.number)
                 {
-                    sinks.event(&Event::Unchanged(&page.name, &unchanged.summary))?;
+                    sinks.event(&Event::Unchanged(&unread.name, &unchanged.summary))?;
                 }
                 sinks.event(event)
             }
@@ -780,11 +766,10 @@ impl Project {
     ) -> Result<Checked> {
         let start = Instant::now();
         let last_run = LastRun::read(&self.config.cache_directory());
-        sinks.start_bar(plans.len());
         let mut results = self.run(on.interpreter, plans, settings, &last_run, &mut |event| {
             on.before_pages(event, sinks)
         })?;
-        let first = Proof::of(&self.book, &results);
+        let first = Proof::of(&results);
         let mut again = |plans: &[SessionPlan], conditions: &Conditions| {
             self.again(
                 on.interpreter,
@@ -795,15 +780,9 @@ impl Project {
                 &first.span,
             )
         };
-        let unlucky = proof::shake(runs, portable, &self.book, plans, &first, &mut again)?;
-        for ((page, position), (run, reason)) in unlucky {
-            let example = &self.book.pages[page].examples[position];
-            let result = results
-                .pages
-                .iter_mut()
-                .flat_map(|page| &mut page.examples)
-                .find(|result| std::ptr::eq(result.example, example));
-            if let Some(result) = result {
+        let mut unlucky = proof::shake(runs, portable, &self.book, plans, &first, &mut again)?;
+        for result in results.pages.iter_mut().flat_map(|page| &mut page.examples) {
+            if let Some((run, reason)) = unlucky.remove(&result.at) {
                 result.verdict = Verdict::Failed(Failure::ByLuck { run, runs, reason });
             }
         }
@@ -828,7 +807,6 @@ impl Project {
             probe: true,
             ..settings.clone()
         };
-        sinks.start_bar(plans.len());
         let mut results = self.run(on.interpreter, &plans, &settings, &last_run, &mut |event| {
             on.before_pages(event, sinks)
         })?;
@@ -903,7 +881,6 @@ impl Project {
     ) -> Result<usize> {
         let settings = settings(run, &self.config);
         let last_run = LastRun::read(&self.config.cache_directory());
-        sinks.start_bar(plans.len());
         let mut hopeless = 0;
         let results = {
             // What recording will settle is not news; what it can't settle is.
@@ -956,7 +933,7 @@ impl Project {
             ..settings.clone()
         };
         let results = self.run(interpreter, plans, &settings, last_run, &mut |_| Ok(()))?;
-        Ok(Proof::of(&self.book, &results))
+        Ok(Proof::of(&results))
     }
 
     /// Whether a clock that is read in whole seconds could be in these sessions' outputs.
@@ -1034,150 +1011,6 @@ impl Project {
             // Blocking would keep Ctrl-C waiting as well.
             std::thread::sleep(Duration::from_millis(50));
         }
-    }
-}
-
-/// Where events go: the chosen format, the human one beside it, the progress bar.
-pub(crate) struct Sinks {
-    reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)>,
-    human: Human,
-    color: cli::Color,
-    bar: Option<ProgressBar>,
-    wants_bar: bool,
-}
-
-impl Sinks {
-    pub(crate) fn new(report: &cli::Report, several: bool, explains: bool) -> Result<Sinks> {
-        let verbosity = match (report.quiet, report.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (_, true) => Verbosity::Verbose,
-            _ => Verbosity::Normal,
-        };
-        let human = || Human {
-            verbosity,
-            several,
-            explains,
-        };
-        let chosen: Box<dyn Reporter> = match report.format {
-            cli::Format::Human => Box::new(human()),
-            cli::Format::Json => Box::new(Json),
-            cli::Format::Junit => Box::new(Junit::default()),
-            cli::Format::Github => {
-                let summary = std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from);
-                let mut github = Github::new(summary);
-                github.human = human();
-                Box::new(github)
-            }
-        };
-        let mut reporters: Vec<(Box<dyn Reporter>, Box<dyn Write>)> = Vec::new();
-        match &report.output {
-            Some(path) => {
-                let file = fs::File::create(path)
-                    .with_context(|| format!("cannot write `{}`", path.display()))?;
-                let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
-                reporters.push((chosen, Box::new(file)));
-                if report.format != cli::Format::Human {
-                    reporters.push((Box::new(human()), stdout(report.color)));
-                }
-            }
-            None if report.format == cli::Format::Human => {
-                reporters.push((chosen, stdout(report.color)));
-            }
-            None => {
-                let out = anstream::AutoStream::new(io::stdout(), report.color.choice());
-                reporters.push((chosen, Box::new(out)));
-            }
-        }
-        let wants_bar = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
-        Ok(Sinks {
-            reporters,
-            human: human(),
-            color: report.color,
-            bar: None,
-            wants_bar,
-        })
-    }
-
-    /// Passes on how a run goes, and keeps back what it found: that is not the last word.
-    fn before_pages(&mut self, event: &Event<'_>) -> io::Result<()> {
-        match event {
-            Event::Started(_) | Event::Progress { .. } => self.event(event),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn start_bar(&mut self, sessions: usize) {
-        if !self.wants_bar {
-            return;
-        }
-        let bar = ProgressBar::new(sessions as u64);
-        let style = "{bar:30} {pos}/{len} sessions  {msg}";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
-        self.bar = Some(bar);
-    }
-
-    pub(crate) fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
-        if let Event::Progress { done, failed } = event {
-            if let Some(bar) = &self.bar {
-                bar.set_position(*done as u64);
-                if *failed > 0 {
-                    bar.set_message(format!("{failed} failed"));
-                }
-            }
-            return Ok(());
-        }
-        if let (Event::Finished(_), Some(bar)) = (event, &self.bar) {
-            bar.finish_and_clear();
-        }
-        let mut write = || -> io::Result<()> {
-            for (reporter, out) in &mut self.reporters {
-                reporter.event(event, out)?;
-                out.flush()?;
-            }
-            Ok(())
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
-    }
-
-    /// Shows single failures, as the human report does.
-    fn failures(
-        &mut self,
-        page: &crate::report::PageResult<'_>,
-        failed: &[&crate::report::ExampleResult<'_>],
-    ) -> io::Result<()> {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-        let mut out = stdout(self.color);
-        for result in failed {
-            self.human
-                .failure(result, &page.interpreter.full_version, &mut out)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-        for (reporter, out) in &mut self.reporters {
-            reporter.finish(out)?;
-            out.flush()?;
-        }
-        Ok(())
-    }
-}
-
-/// Where people read. On GitHub's runners no line of it may be taken for a command to the runner.
-fn stdout(color: cli::Color) -> Box<dyn Write> {
-    let out = anstream::AutoStream::new(io::stdout(), color.choice());
-    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        Box::new(Inert::new(out))
-    } else {
-        Box::new(out)
     }
 }
 

@@ -42,6 +42,7 @@
 //! | [`commands`] | one function per subcommand | all of the above |
 //! | [`watch`] | checking again whatever is saved | `commands` and what that starts from |
 //! | [`doctor`] | what this machine offers | `commands`, `host`, `sandbox` and what these start from |
+//! | [`sinks`] | where events go: formats, files, the terminal | `report`, `cli` |
 //! | [`cli`] | what was typed → what it means | `attributes`, `config` |
 //!
 //! `main.rs` parses, dispatches and maps to an exit status. `bin/verify-python/` is the other program, the
@@ -85,6 +86,7 @@ pub mod schedule;
 pub mod scratch;
 pub mod session;
 pub mod shard;
+pub mod sinks;
 pub mod state;
 pub mod trace;
 pub mod unchanged;

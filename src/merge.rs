@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::book::{Book, Page};
+use crate::book::{At, Book, Page};
 use crate::config::Config;
 use crate::interpreter::{Interpreter, Source};
 use crate::outcome::{Ending, Outcome};
@@ -240,14 +240,14 @@ impl Merged {
             }
         }
         let mut pages = Vec::new();
-        for page in &self.book.pages {
+        for (number, page) in self.book.pages.iter().enumerate() {
             let Some(mut of_page) = lines.remove(page.name.as_str()) else {
                 continue;
             };
             let mut examples = Vec::new();
             for position in 0..page.examples.len() {
                 if let Some(line) = of_page.remove(page.examples[position].id.as_str()) {
-                    examples.push(result(page, position, line)?);
+                    examples.push(result(page, (number, position), line)?);
                 }
             }
             if let Some(id) = of_page.keys().next() {
@@ -258,6 +258,7 @@ impl Merged {
             }
             pages.push(PageResult {
                 page,
+                number,
                 interpreter,
                 examples,
                 sessions: Vec::new(),
@@ -362,7 +363,7 @@ fn complete(parts: Vec<Part>) -> Result<Vec<Vec<Part>>> {
     Ok(runs)
 }
 
-fn result<'a>(page: &'a Page, position: usize, line: &ExampleLine) -> Result<ExampleResult<'a>> {
+fn result<'a>(page: &'a Page, at: At, line: &ExampleLine) -> Result<ExampleResult<'a>> {
     let exact: Option<(Verdict, Option<Ending>)> = line
         .exact
         .as_deref()
@@ -382,8 +383,9 @@ fn result<'a>(page: &'a Page, position: usize, line: &ExampleLine) -> Result<Exa
         duration: seconds(outcome.seconds),
     });
     Ok(ExampleResult {
+        at,
         page,
-        example: &page.examples[position],
+        example: &page.examples[at.1],
         verdict,
         outcome,
         traceback: line.traceback.clone(),

@@ -7,16 +7,14 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
-use crate::book::Book;
+use crate::book::{At, Book};
 use crate::check::{Results, SessionPlan};
 use crate::conditions::{Conditions, Factor};
 use crate::diagnose::{self, Cause, Diagnosis, Reason};
 use crate::normalize::{Context, Rule, apply_bytes};
 use crate::outcome::{Ending, Outcome};
+use crate::report::ExampleResult;
 use crate::verdict::Verdict;
-
-/// Page and position of an example.
-pub type At = (usize, usize);
 
 /// What examples did in one run.
 #[derive(Debug)]
@@ -40,35 +38,18 @@ pub type Again<'r> = dyn FnMut(&[SessionPlan], &Conditions) -> Result<Proof> + '
 pub type Differs<'d> = dyn Fn(At, &Proof) -> Option<Reason> + 'd;
 
 impl Proof {
-    pub fn of(book: &Book, results: &Results<'_>) -> Proof {
-        let mut examples = HashMap::new();
-        for page_result in &results.pages {
-            let Some(number) = book
-                .pages
-                .iter()
-                .position(|page| std::ptr::eq(page, page_result.page))
-            else {
-                continue;
+    pub fn of(results: &Results<'_>) -> Proof {
+        let seen = |result: &ExampleResult<'_>| {
+            let seen = Seen {
+                outcome: result.outcome.clone()?,
+                context: results.contexts[&result.at].clone(),
+                verdict: result.verdict.clone(),
             };
-            for result in &page_result.examples {
-                let position = page_result
-                    .page
-                    .examples
-                    .iter()
-                    .position(|example| std::ptr::eq(example, result.example));
-                if let (Some(position), Some(outcome)) = (position, &result.outcome) {
-                    let at = (number, position);
-                    let seen = Seen {
-                        outcome: outcome.clone(),
-                        context: results.contexts[&at].clone(),
-                        verdict: result.verdict.clone(),
-                    };
-                    examples.insert(at, seen);
-                }
-            }
-        }
+            Some((result.at, seen))
+        };
+        let all = results.pages.iter().flat_map(|page| &page.examples);
         Proof {
-            examples,
+            examples: all.filter_map(seen).collect(),
             span: results.span.clone(),
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::book::{Book, Page};
+use crate::book::{At, Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
 use crate::compare;
 use crate::conditions::Conditions;
@@ -22,7 +22,7 @@ use crate::interpreter::Interpreter;
 use crate::matching::Matching;
 use crate::normalize::{self, float_digits};
 use crate::outcome::Outcome;
-use crate::proof::{self, At, Proof, Seen};
+use crate::proof::{self, Proof, Seen};
 use crate::recording::{self, Observed, Recorded, Recording};
 use crate::rewrite::{self, Edit};
 use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
@@ -32,13 +32,13 @@ use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
 pub struct Draft {
     pub recordings: Recordings,
     /// Edits inside blocks, by page and position: bytes of the page and what replaces them.
-    edits: BTreeMap<(usize, usize), Vec<Edit>>,
+    edits: BTreeMap<At, Vec<Edit>>,
     /// Examples whose expectations stand in their own block, once an interpreter has settled them.
-    settled: HashSet<(usize, usize)>,
+    settled: HashSet<At>,
     artifacts: BTreeMap<PathBuf, Vec<u8>>,
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
-    pub changed: HashSet<(usize, usize)>,
+    pub changed: HashSet<At>,
 }
 
 /// What is recorded, and with what.
@@ -105,7 +105,7 @@ impl Draft {
         let book = run.book;
         let mut candidates = self.candidates(run, results);
         self.refuse_second_opinions(run, &mut candidates);
-        self.settle(run, results);
+        self.settle(results);
         if candidates.is_empty() {
             return Ok(());
         }
@@ -179,7 +179,7 @@ impl Draft {
     fn refuse_second_opinions(
         &mut self,
         run: &Recorder<'_>,
-        candidates: &mut BTreeMap<(usize, usize), Candidate>,
+        candidates: &mut BTreeMap<At, Candidate>,
     ) {
         candidates.retain(|at, candidate| {
             let Change::Block(edits) = &candidate.change else {
@@ -205,56 +205,24 @@ impl Draft {
         });
     }
 
-    fn settle(&mut self, run: &Recorder<'_>, results: &Results<'_>) {
-        for page_result in &results.pages {
-            let page = page_result.page;
-            let Some(number) = run
-                .book
-                .pages
-                .iter()
-                .position(|other| std::ptr::eq(other, page))
-            else {
-                continue;
-            };
-            for result in page_result
-                .examples
-                .iter()
-                .filter(|result| result.outcome.is_some())
-            {
-                let position = page
-                    .examples
-                    .iter()
-                    .position(|other| std::ptr::eq(other, result.example));
-                self.settled
-                    .extend(position.map(|position| (number, position)));
-            }
-        }
+    fn settle(&mut self, results: &Results<'_>) {
+        let all = results.pages.iter().flat_map(|page| &page.examples);
+        let ran = all.filter(|result| result.outcome.is_some());
+        self.settled.extend(ran.map(|result| result.at));
     }
 
     /// Examples that are as they should be but for their recording, with what would be recorded.
-    fn candidates(
-        &self,
-        run: &Recorder<'_>,
-        results: &Results<'_>,
-    ) -> BTreeMap<(usize, usize), Candidate> {
+    fn candidates(&self, run: &Recorder<'_>, results: &Results<'_>) -> BTreeMap<At, Candidate> {
         let Recorder {
-            book,
             config,
             interpreter,
             is_base,
-            portable: _,
+            ..
         } = *run;
         let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
         for page_result in &results.pages {
-            let Some(number) = book
-                .pages
-                .iter()
-                .position(|page| std::ptr::eq(page, page_result.page))
-            else {
-                continue;
-            };
-            let page = page_result.page;
+            let (page, number) = (page_result.page, page_result.number);
             for result in &page_result.examples {
                 let Some(outcome) = &result.outcome else {
                     continue;
@@ -262,14 +230,7 @@ impl Draft {
                 if !may_be_recorded(&result.verdict) {
                     continue;
                 }
-                let Some(position) = page
-                    .examples
-                    .iter()
-                    .position(|e| std::ptr::eq(e, result.example))
-                else {
-                    continue;
-                };
-                let context = &results.contexts[&(number, position)];
+                let context = &results.contexts[&result.at];
                 let example = result.example;
                 let change = match &example.kind {
                     Kind::Module(comments)
@@ -322,7 +283,7 @@ impl Draft {
                         outcome: outcome.clone(),
                         context: context.clone(),
                     };
-                    candidates.insert((number, position), candidate);
+                    candidates.insert(result.at, candidate);
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! One thread waits for what happens, whichever it is: a saved file, a key, a signal. All else is the pipeline of
 //! [`crate::check`], on hosts that stay, with traces of what sessions did.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -14,14 +14,16 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios};
 
-use crate::book::{self, Keyword};
+use crate::book::{self, At, Keyword, Page};
 use crate::check::{self, Ground, SessionPlan, Settings};
 use crate::cli;
-use crate::commands::{self, Project, Sinks, Status};
+use crate::commands::{self, Project, Status};
 use crate::config;
+use crate::example::Example;
 use crate::interpreter::Interpreter;
 use crate::report::{Event, Finished, Summary};
 use crate::schedule::{self, Interrupted};
+use crate::sinks::Sinks;
 use crate::state::LastRun;
 use crate::trace::Traces;
 
@@ -291,14 +293,13 @@ impl Watch<'_> {
             }
             let mut problems = Vec::new();
             if was_read {
-                let before = page.text.clone();
+                let (text, examples) = (page.text.clone(), page.examples.clone());
                 problems = self.project.book.read_again(&self.project.config, number);
-                if self.project.book.pages[number].text == before
-                    && problems.is_empty()
-                    && !is_compared
-                {
+                let page = &self.project.book.pages[number];
+                if page.text == text && problems.is_empty() && !is_compared {
                     continue;
                 }
+                screen.sinks.urgent.extend(edited(&examples, page, number));
             }
             let page = &self.project.book.pages[number];
             let (_, recording, problem) = commands::read_recording(page);
@@ -343,6 +344,20 @@ impl Watch<'_> {
         };
         Ok((0..pages.len()).filter(is_new).collect())
     }
+}
+
+/// The examples of a page that were not on it before as they are now.
+fn edited(before: &[Example], page: &Page, number: usize) -> impl Iterator<Item = At> {
+    let before: HashMap<&str, &Example> = before
+        .iter()
+        .map(|example| (example.source.as_str(), example))
+        .collect();
+    let is_new = move |example: &Example| {
+        let old = before.get(example.source.as_str());
+        old.is_none_or(|old| old.kind != example.kind || old.attributes != example.attributes)
+    };
+    let examples = page.examples.iter().enumerate();
+    examples.filter_map(move |(position, example)| is_new(example).then_some((number, position)))
 }
 
 fn pages_with_problems(project: &Project) -> HashSet<String> {

@@ -371,7 +371,7 @@ impl Reporter for Github {
             Event::Problems(problems) => problems.iter().for_each(|problem| self.problem(problem)),
             Event::Page(page) => self.page(page),
             Event::Finished(finished) => self.finished(finished),
-            Event::Started(_) | Event::Progress { .. } | Event::Unchanged(..) => {}
+            Event::Started(_) | Event::Example(..) | Event::Unchanged(..) => {}
         }
         self.human.event(event, &mut Inert::new(out))
     }

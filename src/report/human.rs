@@ -1,13 +1,16 @@
 //! The report for people: a line per page, failures as rustc writes them, a summary that leaves no verdict out.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
 use super::{Event, ExampleResult, Finished, PageResult, Reporter, Rerun, Summary};
+use crate::book::At;
 use crate::compare::{self, Aspect, Difference};
 use crate::diagnose::Reason;
 use crate::diff::{self, Kind as DiffKind};
+use crate::interpreter::Interpreter;
 use crate::outcome::{Exception, Outcome, Resource};
 use crate::protocol::Protections;
 use crate::verdict::{Failure, StepFailure, Verdict};
@@ -40,6 +43,8 @@ pub struct Human {
     pub several: bool,
     /// Each session with the reason why it ran or did not.
     pub explains: bool,
+    /// Failures that were told before their page.
+    pub told: HashSet<At>,
 }
 
 impl Reporter for Human {
@@ -72,10 +77,13 @@ impl Reporter for Human {
                     protections(started.protections),
                 )
             }
-            Event::Progress { .. } => Ok(()),
+            Event::Example(interpreter, result) => self.example(interpreter, result, out),
             Event::Page(page) => self.page(page, out),
             Event::Unchanged(name, summary) => self.head(name, summary, None, out),
-            Event::Finished(finished) => self.finished(finished, out),
+            Event::Finished(finished) => {
+                self.told.clear();
+                self.finished(finished, out)
+            }
         }
     }
 }
@@ -102,6 +110,36 @@ fn protections(protections: Option<&Protections>) -> String {
 }
 
 impl Human {
+    /// One example before its page: what it did is what somebody waits for.
+    fn example(
+        &mut self,
+        interpreter: &Interpreter,
+        result: &ExampleResult<'_>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        if result.verdict.is_failure() {
+            self.told.insert(result.at);
+            return self.failure(result, &interpreter.full_version, out);
+        }
+        if self.verbosity == Verbosity::Quiet {
+            return Ok(());
+        }
+        let style = style_of(&result.verdict);
+        writeln!(
+            out,
+            "{style}{}{style:#} {}:{} {}{}",
+            result.verdict.word(),
+            result.page.name,
+            result.example.block.line,
+            result.example.id,
+            why(&result.verdict)
+        )?;
+        match &result.outcome {
+            Some(outcome) => streams(outcome, out),
+            None => Ok(()),
+        }
+    }
+
     fn page(&self, page: &PageResult<'_>, out: &mut dyn Write) -> io::Result<()> {
         let summary = Summary::of(&page.examples);
         self.head(&page.page.name, &summary, page.rerun.as_ref(), out)?;
@@ -126,7 +164,7 @@ impl Human {
             }
             let is_told = self.verbosity == Verbosity::Verbose
                 && matches!(result.verdict, Verdict::Blocked { .. });
-            if result.verdict.is_failure() && !is_told {
+            if result.verdict.is_failure() && !is_told && !self.told.contains(&result.at) {
                 let version = &page.interpreter.full_version;
                 self.failure(result, version, out)?;
             }

@@ -8,9 +8,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Event, ExampleResult, Finished, PageResult, Reporter, Rerun, Shard, Started, plain};
+use super::{Event, ExampleResult, Finished, Reporter, Rerun, Shard, Started, plain};
 use crate::compare::{Aspect, lossy};
 use crate::example::Kind;
+use crate::interpreter::Interpreter;
 use crate::outcome::{Ending, Exception, Outcome, Resource};
 use crate::verdict::{Failure, Verdict};
 
@@ -39,10 +40,11 @@ impl Reporter for Json {
                 Ok(())
             }
             Event::Started(started) => write_line(&run(started), out),
-            Event::Progress { .. } | Event::Unchanged(..) => Ok(()),
+            Event::Unchanged(..) => Ok(()),
+            Event::Example(python, result) => write_line(&example(result, python), out),
             Event::Page(page) => {
                 for result in &page.examples {
-                    write_line(&example(result, page), out)?;
+                    write_line(&example(result, page.interpreter), out)?;
                 }
                 let Some(Rerun { ran, of, reason }) = &page.rerun else {
                     return Ok(());
@@ -267,7 +269,7 @@ fn summary<'a>(finished: &Finished<'a>) -> Line<'a> {
     }
 }
 
-fn example<'a>(result: &'a ExampleResult<'a>, page: &'a PageResult<'a>) -> Line<'a> {
+fn example<'a>(result: &'a ExampleResult<'a>, python: &'a Interpreter) -> Line<'a> {
     let example = result.example;
     let (mut reason, mut unmet, mut blocked_by) = (None, None, None);
     match &result.verdict {
@@ -294,7 +296,7 @@ fn example<'a>(result: &'a ExampleResult<'a>, page: &'a PageResult<'a>) -> Line<
         },
         heading: &example.heading,
         section: example.section.as_deref(),
-        python: &page.interpreter.full_version,
+        python: &python.full_version,
         verdict: result.verdict.word(),
         from_cache: result.from_cache,
         reason,
@@ -408,6 +410,7 @@ mod tests {
 
     use serde_json::Value;
 
+    use super::super::PageResult;
     use super::super::plain::sample;
     use super::*;
 
@@ -428,6 +431,7 @@ mod tests {
         let page = sample::page("docs/page.md", 1);
         let result = PageResult {
             page: &page,
+            number: 0,
             interpreter: &sample::python("3.12.1"),
             examples: Vec::new(),
             sessions: Vec::new(),

@@ -44,7 +44,7 @@ impl Reporter for Junit {
         match event {
             Event::Problems(problems) => self.problems(problems),
             Event::Started(started) => self.pythons.push(started.interpreter.full_version.clone()),
-            Event::Progress { .. } | Event::Unchanged(..) => {}
+            Event::Example(..) | Event::Unchanged(..) => {}
             Event::Page(page) => self.page(page),
             Event::Finished(finished) => {
                 self.duration += finished.duration;

@@ -14,12 +14,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::book::{Page, Problem};
+use crate::book::{At, Page, Problem};
 use crate::example::Example;
 use crate::interpreter::Interpreter;
 use crate::outcome::Outcome;
 use crate::protocol::Protections;
 use crate::verdict::{Failure, Verdict};
+
+/// Hears of a run.
+pub type Listener<'l> = dyn FnMut(&Event<'_>) -> io::Result<()> + Send + 'l;
 
 /// Something that a reporter may want to tell.
 #[derive(Debug)]
@@ -28,9 +31,10 @@ pub enum Event<'a> {
     Problems(&'a [Problem]),
     /// A run on one interpreter begins.
     Started(&'a Started<'a>),
-    /// A session has ended; for progress only.
-    Progress { done: usize, failed: usize },
-    /// All selected examples of a page have their verdicts.
+    /// A selected example has its verdict. Comes as soon as that is known, from the thread that ran it: sessions run
+    /// side by side. Its page is the last word on it.
+    Example(&'a Interpreter, &'a ExampleResult<'a>),
+    /// All selected examples of a page have their verdicts; pages come in their order.
     Page(&'a PageResult<'a>),
     /// A page of this name was not looked into: all of it passed before, and nothing has changed. Only for
     /// reports that tell no more than counts of a page that passed.
@@ -64,6 +68,8 @@ pub struct Shard {
 #[derive(Debug)]
 pub struct PageResult<'a> {
     pub page: &'a Page,
+    /// Which page of the book it is.
+    pub number: usize,
     pub interpreter: &'a Interpreter,
     /// In page order.
     pub examples: Vec<ExampleResult<'a>>,
@@ -101,6 +107,7 @@ impl Rerun {
 
 #[derive(Debug)]
 pub struct ExampleResult<'a> {
+    pub at: At,
     pub page: &'a Page,
     pub example: &'a Example,
     pub verdict: Verdict,

@@ -480,6 +480,7 @@ pub(super) mod sample {
             duration: Duration::from_millis(1500),
         });
         ExampleResult {
+            at: (0, position),
             page,
             example,
             verdict,
@@ -520,9 +521,6 @@ pub(super) mod sample {
                 shard: Some(&shard),
             };
             reporter.event(&Event::Started(&started), &mut out).unwrap();
-            reporter
-                .event(&Event::Progress { done: 1, failed: 0 }, &mut out)
-                .unwrap();
             let mut summary = Summary::default();
             let examples: Vec<_> = verdicts
                 .iter()
@@ -535,6 +533,7 @@ pub(super) mod sample {
             let result = PageResult {
                 rerun: None,
                 page: &page,
+                number: 0,
                 interpreter: &interpreter,
                 examples,
                 sessions: Vec::new(),

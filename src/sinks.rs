@@ -1,0 +1,196 @@
+//! Where the events of a run go: the chosen format, the one for people beside it, the progress bar.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::book::At;
+use crate::cli;
+use crate::report::github::{Github, Inert};
+use crate::report::human::{Human, Verbosity};
+use crate::report::json::Json;
+use crate::report::junit::Junit;
+use crate::report::{Event, ExampleResult, PageResult, Reporter};
+
+pub struct Sinks {
+    reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)>,
+    human: Human,
+    color: cli::Color,
+    progress: Progress,
+    /// Examples that reports tell of as soon as they can. They tell of the others with their page, so that what they
+    /// say has an order.
+    pub urgent: HashSet<At>,
+}
+
+impl Sinks {
+    pub fn new(report: &cli::Report, several: bool, explains: bool) -> Result<Sinks> {
+        let verbosity = match (report.quiet, report.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        let human = || Human {
+            verbosity,
+            several,
+            explains,
+            ..Human::default()
+        };
+        let chosen: Box<dyn Reporter + Send> = match report.format {
+            cli::Format::Human => Box::new(human()),
+            cli::Format::Json => Box::new(Json),
+            cli::Format::Junit => Box::new(Junit::default()),
+            cli::Format::Github => {
+                let summary = std::env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from);
+                let mut github = Github::new(summary);
+                github.human = human();
+                Box::new(github)
+            }
+        };
+        let mut reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)> = Vec::new();
+        match &report.output {
+            Some(path) => {
+                let file = fs::File::create(path)
+                    .with_context(|| format!("cannot write `{}`", path.display()))?;
+                let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
+                reporters.push((chosen, Box::new(file)));
+                if report.format != cli::Format::Human {
+                    reporters.push((Box::new(human()), stdout(report.color)));
+                }
+            }
+            None if report.format == cli::Format::Human => {
+                reporters.push((chosen, stdout(report.color)));
+            }
+            None => {
+                let out = anstream::AutoStream::new(io::stdout(), report.color.choice());
+                reporters.push((chosen, Box::new(out)));
+            }
+        }
+        let is_watched = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
+        Ok(Sinks {
+            reporters,
+            human: human(),
+            color: report.color,
+            progress: Progress {
+                is_watched,
+                ..Progress::default()
+            },
+            urgent: HashSet::new(),
+        })
+    }
+
+    /// Passes on how a run goes, and keeps back what it found: that is not the last word.
+    pub fn before_pages(&mut self, event: &Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Started(_) | Event::Example(..) => self.event(event),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.progress.event(event);
+        if let Event::Example(_, result) = event
+            && !self.urgent.remove(&result.at)
+        {
+            return Ok(());
+        }
+        let mut write = || -> io::Result<()> {
+            for (reporter, out) in &mut self.reporters {
+                reporter.event(event, out)?;
+                out.flush()?;
+            }
+            Ok(())
+        };
+        match &self.progress.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Shows single failures, as the human report does.
+    pub fn failures(
+        &mut self,
+        page: &PageResult<'_>,
+        failed: &[&ExampleResult<'_>],
+    ) -> io::Result<()> {
+        self.progress.clear();
+        let mut out = stdout(self.color);
+        for result in failed {
+            self.human
+                .failure(result, &page.interpreter.full_version, &mut out)?;
+        }
+        Ok(())
+    }
+
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.progress.clear();
+        for (reporter, out) in &mut self.reporters {
+            reporter.finish(out)?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where people read. On GitHub's runners no line of it may be taken for a command to the runner.
+pub fn stdout(color: cli::Color) -> Box<dyn Write + Send> {
+    let out = anstream::AutoStream::new(io::stdout(), color.choice());
+    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+        Box::new(Inert::new(out))
+    } else {
+        Box::new(out)
+    }
+}
+
+/// How far a run is, for people who look at it.
+#[derive(Default)]
+struct Progress {
+    is_watched: bool,
+    /// From the first example to the end of the run.
+    bar: Option<ProgressBar>,
+    of: usize,
+    done: usize,
+    failed: usize,
+}
+
+impl Progress {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started(started) => {
+                (self.of, self.done, self.failed) = (started.examples, 0, 0);
+            }
+            Event::Unchanged(_, summary) => self.done += summary.total(),
+            Event::Example(_, result) => {
+                self.done += 1;
+                self.failed += usize::from(result.verdict.is_failure());
+                self.show();
+            }
+            Event::Finished(_) => self.clear(),
+            Event::Problems(_) | Event::Page(_) => {}
+        }
+    }
+
+    fn show(&mut self) {
+        if !self.is_watched {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style = "{bar:30} {pos}/{len} examples  {msg}";
+            let style = ProgressStyle::with_template(style).expect("the template is valid");
+            ProgressBar::new(self.of as u64).with_style(style)
+        });
+        bar.set_position(self.done as u64);
+        if self.failed > 0 {
+            bar.set_message(format!("{} failed", self.failed));
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
