@@ -692,6 +692,7 @@ impl Project {
             settings,
             last_run,
             keeping: None,
+            stop: None,
         };
         check::run(&run, plans, listener)
     }
@@ -735,6 +736,7 @@ impl Project {
                 texts: &self.texts,
                 whole: &whole,
             }),
+            stop: None,
         };
         let mut unread = self.book.unread.iter().zip(on.unchanged).peekable();
         let results = check::run(&run, plans, &mut |event| match event {

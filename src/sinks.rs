@@ -14,7 +14,7 @@ use crate::report::github::{Github, Inert};
 use crate::report::human::{Human, Verbosity};
 use crate::report::json::Json;
 use crate::report::junit::Junit;
-use crate::report::{Event, ExampleResult, PageResult, Reporter};
+use crate::report::{Event, ExampleResult, PageResult, Reporter, Started};
 
 pub struct Sinks {
     reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)>,
@@ -108,6 +108,11 @@ impl Sinks {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
+    }
+
+    /// Counts progress anew, where who reads knows what runs.
+    pub fn expect(&mut self, started: &Started<'_>) {
+        self.progress.event(&Event::Started(started));
     }
 
     /// Shows single failures, as the human report does.

@@ -19,7 +19,7 @@ use crate::outcome::Outcome;
 use crate::scratch;
 
 /// As many sessions keep checkpoints, and with them processes.
-const LIVE_SESSIONS: usize = 8;
+pub const LIVE_SESSIONS: usize = 8;
 
 /// As many checkpoints a session keeps. The processes share what they have in common, but not all.
 const MOST_CHECKPOINTS: usize = 50;
@@ -64,8 +64,8 @@ pub struct Trace {
     pub host: Arc<Host>,
     /// The session's own; removed with the trace.
     pub directory: PathBuf,
-    /// Whether there was a run before.
-    pub was_run: bool,
+    /// Whether it is worth checkpoints: somebody edits its page.
+    pub is_edited: bool,
     /// Up to the last example that ran.
     pub steps: Vec<Step>,
     /// By the number of the step that they stand before, in order.
@@ -134,7 +134,7 @@ impl Trace {
         Trace {
             host: host.clone(),
             directory,
-            was_run: false,
+            is_edited: false,
             steps: Vec::new(),
             checkpoints: Vec::new(),
             gap: None,
@@ -180,7 +180,7 @@ impl Trace {
     }
 
     /// Whether the next step should have a checkpoint before it. Only who edits a page needs any.
-    pub fn wants_mark(&self, is_edited: bool) -> bool {
+    pub fn wants_mark(&self, is_changed: bool) -> bool {
         let next = self.steps.len();
         let last = self.checkpoints.last().map_or(0, |point| point.before);
         let since: Duration = self.steps[last..]
@@ -190,9 +190,9 @@ impl Trace {
         // Where the one that is wanted cannot be, the last before it that can be is not known.
         let leads_to_gap = self.gap.as_ref().is_some_and(|gap| next < gap.before);
         let is_worth_it = leads_to_gap || since >= WORTH_KEEPING;
-        self.was_run
+        self.is_edited
             && next > last
-            && (is_edited || is_worth_it && self.checkpoints.len() < MOST_CHECKPOINTS)
+            && (is_changed || is_worth_it && self.checkpoints.len() < MOST_CHECKPOINTS)
     }
 
     /// Makes a checkpoint before the next step, if one would be true; the session goes on in a copy of it.

@@ -1,9 +1,11 @@
 //! `verify watch`: checks what is saved, as soon as it is saved.
 //!
-//! One thread waits for what happens, whichever it is: a saved file, a key, a signal. All else is the pipeline of
-//! [`crate::check`], on hosts that stay, with traces of what sessions did.
+//! One thread waits for what happens, whichever it is: a saved file, a key, a signal. Another runs what is due, until
+//! it is done or something happens: the pipeline of [`crate::check`], on hosts that stay, with traces of what
+//! sessions did.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -14,12 +16,13 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios};
 
-use crate::book::{self, At, Keyword, Page};
+use crate::book::{self, At, Book, Keyword, Page};
 use crate::check::{self, Ground, SessionPlan, Settings};
 use crate::cli;
 use crate::commands::{self, Project, Status};
 use crate::config;
 use crate::example::Example;
+use crate::host::Stop;
 use crate::interpreter::Interpreter;
 use crate::report::{Event, Finished, Summary};
 use crate::schedule::{self, Interrupted};
@@ -48,24 +51,25 @@ pub fn watch(arguments: &cli::Watch) -> Result<Status> {
     if arguments.run.python.len() > 1 {
         bail!("`verify watch` runs on one Python; pass `--python` once");
     }
-    let (sender, happened) = mpsc::channel();
-    let mut files = Files::new(sender.clone())?;
-    let keys = Keys::read(sender);
+    let mut inbox = Inbox::new();
+    let mut files = Files::new(inbox.sender.clone())?;
+    let keys = Keys::read(inbox.sender.clone());
     let mut arguments = arguments.clone();
     let mut screen = Screen {
         sinks: Sinks::new(&arguments.report, false, false)?,
         has_keys: keys.is_some(),
+        has_started: false,
         has_reported: false,
     };
     loop {
-        match over_one_configuration(&mut arguments, &mut files, &happened, &mut screen) {
+        match over_one_configuration(&mut arguments, &mut files, &mut inbox, &mut screen) {
             Ok(Next::StartOver(reason)) => say(reason)?,
             Ok(Next::Quit) => return Ok(Status::Good),
             Err(error) if error.is::<Interrupted>() || !screen.has_reported => return Err(error),
             // A mistake in `verify.toml`, say: it is mended by saving it again.
             Err(error) => {
                 say(&format!("error: {error:#}"))?;
-                if let Act::Key(b'q') = wait(&happened, &files)? {
+                if let Act::Key(b'q') = inbox.next(&files)? {
                     return Ok(Status::Good);
                 }
             }
@@ -83,9 +87,10 @@ enum Next {
 fn over_one_configuration(
     arguments: &mut cli::Watch,
     files: &mut Files,
-    happened: &Receiver<Happened>,
+    inbox: &mut Inbox,
     screen: &mut Screen,
 ) -> Result<Next> {
+    screen.has_started = false;
     let project = files.load_and_follow(&arguments.selection)?;
     let request = commands::interpreters(&arguments.run.python).swap_remove(0);
     let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
@@ -98,29 +103,34 @@ fn over_one_configuration(
         settings: &settings,
         ground: None,
         traces: Traces::default(),
+        due: Due::default(),
+        since: Instant::now(),
         summaries: BTreeMap::new(),
         last_run,
     };
-    let everything: BTreeSet<usize> = (0..watch.project.book.pages.len()).collect();
+    watch.everything_is_due();
     if !watch.project.problems.is_empty() {
         screen.event(&Event::Problems(&watch.project.problems))?;
     }
-    watch.run(&everything, Instant::now(), arguments, screen)?;
-    screen.has_reported = true;
     loop {
-        screen.prompt(watch.project.book.pages.len())?;
-        let next = wait(happened, files)?;
-        let start = Instant::now();
-        screen.clear_prompt()?;
+        let next = if watch.due.is_empty() {
+            screen.prompt(watch.project.book.pages.len())?;
+            let next = inbox.next(files)?;
+            screen.clear_prompt()?;
+            watch.since = Instant::now();
+            next
+        } else {
+            match watch.run(arguments, files, inbox, screen)? {
+                Some(next) => next,
+                None => continue,
+            }
+        };
         match next {
             Act::Saved(paths) => {
                 if paths.iter().any(|path| path.ends_with(config::FILE_NAME)) {
                     return Ok(Next::StartOver("`verify.toml` has changed: starting over"));
                 }
-                let changed = watch.take_in(&paths, arguments, files, screen)?;
-                if !changed.is_empty() {
-                    watch.run(&changed, start, arguments, screen)?;
-                }
+                watch.take_in(&paths, arguments, files, screen)?;
             }
             Act::Key(b'q') => {
                 watch
@@ -130,19 +140,17 @@ fn over_one_configuration(
             }
             Act::Key(b'a') => {
                 watch.traces.clear();
-                let everything = (0..watch.project.book.pages.len()).collect();
-                watch.run(&everything, start, arguments, screen)?;
+                watch.everything_is_due();
             }
             Act::Key(b'f') => {
-                if let Some(typed) = screen.ask("filter: ", happened)? {
+                if let Some(typed) = screen.ask("filter: ", inbox, files)? {
                     let filter = Some(typed).filter(|typed| !typed.is_empty());
                     match filter.as_deref().map(Keyword::parse).transpose() {
                         Ok(keyword) => {
                             arguments.selection.keyword = filter;
                             watch.project.selection.keyword = keyword;
-                            let everything = (0..watch.project.book.pages.len()).collect();
                             watch.summaries.clear();
-                            watch.run(&everything, Instant::now(), arguments, screen)?;
+                            watch.everything_is_due();
                         }
                         Err(message) => say(&format!("error: {message}"))?,
                     }
@@ -162,7 +170,7 @@ fn over_one_configuration(
                     Ok(_) => {}
                 }
             }
-            Act::Key(_) => {}
+            Act::Key(_) | Act::RunEnded(_) => {}
         }
     }
 }
@@ -176,98 +184,164 @@ struct Watch<'i> {
     settings: &'i Settings,
     ground: Option<Ground<'i>>,
     traces: Traces,
+    due: Due,
+    /// When what is due became so.
+    since: Instant,
     /// By key of the page.
     summaries: BTreeMap<String, Summary>,
     last_run: LastRun,
 }
 
+/// Pages to run, by key. What was saved last is what somebody waits for.
+#[derive(Default)]
+struct Due {
+    first: BTreeSet<String>,
+    then: BTreeSet<String>,
+}
+
+impl Due {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.then.is_empty()
+    }
+
+    fn put_first(&mut self, pages: BTreeSet<String>) {
+        self.then.append(&mut self.first);
+        self.first = pages;
+    }
+
+    /// What is to be run together, before all else that is due.
+    fn next(&mut self) -> &mut BTreeSet<String> {
+        if self.first.is_empty() {
+            &mut self.then
+        } else {
+            &mut self.first
+        }
+    }
+}
+
 impl Watch<'_> {
-    /// Runs what is selected of these pages, and tells how the whole book is now.
+    fn everything_is_due(&mut self) {
+        let pages = self.project.book.pages.iter();
+        self.due = Due {
+            first: BTreeSet::new(),
+            then: pages.map(|page| page.key.clone()).collect(),
+        };
+    }
+
+    /// Runs what is due next. Whatever happens meanwhile ends that, and is the answer; what was not reached stays due.
+    /// When nothing is due any longer, it tells how the whole book is.
     fn run(
         &mut self,
-        pages: &BTreeSet<usize>,
-        start: Instant,
         arguments: &cli::Watch,
+        files: &Files,
+        inbox: &mut Inbox,
         screen: &mut Screen,
-    ) -> Result<()> {
+    ) -> Result<Option<Act>> {
+        let book = &self.project.book;
+        let stop = Stop::new()?;
         let run = check::Run {
-            book: &self.project.book,
+            book,
             config: &self.project.config,
             interpreter: self.interpreter,
             recordings: &self.project.recordings,
             settings: self.settings,
             last_run: &self.last_run,
             keeping: None,
+            stop: Some(&stop),
         };
         let (all, _) = self.project.plans(&arguments.run)?;
-        let is_first = self.ground.is_none();
+        let due = self.due.next();
+        let is_due = |plan: &&SessionPlan| {
+            let page = &book.pages[plan.page];
+            due.contains(&page.key) && !self.problems.contains(&page.name)
+        };
+        let plans: Vec<SessionPlan> = all.iter().filter(is_due).cloned().collect();
         let ground = match self.ground.take() {
-            Some(ground) if ground.suffices(&self.project.book, &all) => ground,
+            Some(ground) if ground.suffices(book, &plans) => ground,
             _ => {
                 self.traces.clear();
                 Ground::new(&run, self.interpreter, &all)?
             }
         };
-        let name = |plan: &SessionPlan| &self.project.book.pages[plan.page].name;
-        let plans: Vec<SessionPlan> = all
-            .into_iter()
-            .filter(|plan| pages.contains(&plan.page) && !self.problems.contains(name(plan)))
-            .collect();
-        let results =
-            check::run_on(
-                &run,
-                &ground,
-                Some(&self.traces),
-                &plans,
-                &mut |event| match event {
-                    Event::Started(_) if !is_first => Ok(()),
-                    event => screen.event(event),
-                },
-            )?;
-        for &page in pages {
-            self.summaries.remove(&self.project.book.pages[page].key);
+        let number = inbox.next_run();
+        let ended = RunEnds(inbox.sender.clone(), number);
+        let is_news = |act: &Act| match act {
+            Act::Saved(paths) => !paths.iter().all(|path| is_as_read(book, path)),
+            Act::Key(_) => true,
+            Act::RunEnded(_) => false,
+        };
+        let (results, happened) = std::thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                let _ended = ended;
+                let traces = Some(&self.traces);
+                check::run_on(&run, &ground, traces, &plans, &mut |event| {
+                    screen.event(event)
+                })
+            });
+            let happened = loop {
+                match inbox.next(files) {
+                    Ok(Act::RunEnded(which)) if which == number => break None,
+                    Ok(act) if !is_news(&act) => {}
+                    other => {
+                        stop.give();
+                        break Some(other);
+                    }
+                }
+            };
+            (running.join(), happened)
+        });
+        let results = results.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let happened = happened.transpose()?;
+        if happened.is_none() {
+            for key in std::mem::take(due) {
+                self.summaries.remove(&key);
+            }
         }
         for page in &results.pages {
+            let key = &page.page.key;
+            due.remove(key);
             self.summaries
-                .insert(page.page.key.clone(), Summary::of(&page.examples));
+                .insert(key.clone(), Summary::of(&page.examples));
         }
         let mut last_run = self.last_run.clone();
         last_run.update(&results.pages);
-        if is_first {
-            last_run.write(&self.project.config.cache_directory());
+        if self.due.is_empty() {
+            if !screen.has_reported {
+                last_run.write(&self.project.config.cache_directory());
+            }
+            let mut total = Summary::default();
+            for summary in self.summaries.values() {
+                total.add(summary);
+            }
+            let orphans = if self.project.is_whole() {
+                self.project.orphans()
+            } else {
+                Vec::new()
+            };
+            screen.event(&Event::Finished(&Finished {
+                interpreter: self.interpreter,
+                summary: total,
+                orphans: &orphans,
+                stopped_early: results.stopped_early,
+                sessions: results.sessions,
+                kept: 0,
+                duration: self.since.elapsed(),
+            }))?;
         }
-        let mut total = Summary::default();
-        for summary in self.summaries.values() {
-            total.add(summary);
-        }
-        let orphans = if self.project.is_whole() {
-            self.project.orphans()
-        } else {
-            Vec::new()
-        };
-        screen.event(&Event::Finished(&Finished {
-            interpreter: self.interpreter,
-            summary: total,
-            orphans: &orphans,
-            stopped_early: results.stopped_early,
-            sessions: results.sessions,
-            kept: 0,
-            duration: start.elapsed(),
-        }))?;
         drop(results);
         self.last_run = last_run;
         self.ground = Some(ground);
-        Ok(())
+        Ok(happened)
     }
 
-    /// Reads what was saved; returns the pages to run.
+    /// Reads what was saved, and finds out what is due therefore.
     fn take_in(
         &mut self,
         paths: &BTreeSet<PathBuf>,
         arguments: &cli::Watch,
         files: &mut Files,
         screen: &mut Screen,
-    ) -> Result<BTreeSet<usize>> {
+    ) -> Result<()> {
         let known = |path: &PathBuf| {
             let mut pages = self.project.book.pages.iter();
             pages.any(|page| page.file == *path)
@@ -308,13 +382,16 @@ impl Watch<'_> {
             let name = page.name.clone();
             if problems.is_empty() {
                 self.problems.remove(&name);
-                changed.insert(number);
+                changed.insert(page.key.clone());
             } else {
                 screen.event(&Event::Problems(&problems))?;
                 self.problems.insert(name);
             }
         }
-        Ok(changed)
+        if !changed.is_empty() {
+            self.due.put_first(changed);
+        }
+        Ok(())
     }
 
     /// Reads the whole book again, since pages came or went.
@@ -323,7 +400,7 @@ impl Watch<'_> {
         arguments: &cli::Watch,
         files: &mut Files,
         screen: &mut Screen,
-    ) -> Result<BTreeSet<usize>> {
+    ) -> Result<()> {
         let project = files.load_and_follow(&arguments.selection)?;
         let before = std::mem::replace(&mut self.project, project);
         self.problems = pages_with_problems(&self.project);
@@ -342,7 +419,15 @@ impl Watch<'_> {
                     && *recording == self.project.recordings[number]
             })
         };
-        Ok((0..pages.len()).filter(is_new).collect())
+        let new = (0..pages.len()).filter(is_new);
+        let new = new.map(|number| pages[number].key.clone()).collect();
+        // Its places are those of the book as it was.
+        screen.sinks.urgent.clear();
+        self.due.put_first(new);
+        let is_there = |key: &String| pages.iter().any(|page| page.key == *key);
+        self.due.first.retain(is_there);
+        self.due.then.retain(is_there);
+        Ok(())
     }
 }
 
@@ -365,6 +450,12 @@ fn pages_with_problems(project: &Project) -> HashSet<String> {
     problems.map(|problem| problem.page.clone()).collect()
 }
 
+/// Whether a file is a page, and is as it was when it was read.
+fn is_as_read(book: &Book, path: &Path) -> bool {
+    let page = book.pages.iter().find(|page| page.file == *path);
+    page.is_some_and(|page| fs::read(path).is_ok_and(|bytes| bytes == page.text.as_bytes()))
+}
+
 /// What makes a watch do something.
 enum Happened {
     /// The file is complete, gone, or has come.
@@ -372,6 +463,8 @@ enum Happened {
     /// The file is being written.
     Touched(PathBuf),
     Key(u8),
+    /// The run of this number has no more to tell.
+    RunEnded(usize),
 }
 
 /// What is to be done about it.
@@ -379,37 +472,96 @@ enum Act {
     /// Read these files again; what was saved together is run together.
     Saved(BTreeSet<PathBuf>),
     Key(u8),
+    RunEnded(usize),
 }
 
-/// Waits until there is something to do.
-fn wait(happened: &Receiver<Happened>, files: &Files) -> Result<Act> {
-    let mut touched = BTreeSet::new();
-    let mut saved = BTreeSet::new();
-    loop {
+/// Says that a run has ended, however it does.
+struct RunEnds(Sender<Happened>, usize);
+
+impl Drop for RunEnds {
+    fn drop(&mut self) {
+        // Nobody is left to tell when the watch is over.
+        let _ = self.0.send(Happened::RunEnded(self.1));
+    }
+}
+
+/// All that happens, in the order in which it is to be dealt with.
+struct Inbox {
+    sender: Sender<Happened>,
+    receiver: Receiver<Happened>,
+    touched: BTreeSet<PathBuf>,
+    saved: BTreeSet<PathBuf>,
+    runs: usize,
+}
+
+impl Inbox {
+    fn new() -> Inbox {
+        let (sender, receiver) = mpsc::channel();
+        Inbox {
+            sender,
+            receiver,
+            touched: BTreeSet::new(),
+            saved: BTreeSet::new(),
+            runs: 0,
+        }
+    }
+
+    fn next_run(&mut self) -> usize {
+        self.runs += 1;
+        self.runs
+    }
+
+    /// Waits until there is something to do.
+    fn next(&mut self, files: &Files) -> Result<Act> {
+        loop {
+            let patience = match (self.saved.is_empty(), self.touched.is_empty()) {
+                (false, _) => Duration::ZERO,
+                (true, false) => QUIET,
+                (true, true) => LOOK_EVERY,
+            };
+            match self.take(patience, files)? {
+                Some(Happened::Key(key)) => return Ok(Act::Key(key)),
+                Some(Happened::RunEnded(run)) => return Ok(Act::RunEnded(run)),
+                Some(Happened::Touched(_) | Happened::Saved(_)) => {}
+                None => {
+                    self.saved.append(&mut self.touched);
+                    if !self.saved.is_empty() {
+                        return Ok(Act::Saved(std::mem::take(&mut self.saved)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next key, whatever happens besides; `None` if there is none yet.
+    fn key(&mut self, files: &Files) -> Result<Option<u8>> {
+        match self.take(LOOK_EVERY, files)? {
+            Some(Happened::Key(key)) => Ok(Some(key)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What happens next, if it does so in time. Files are noted.
+    fn take(&mut self, patience: Duration, files: &Files) -> Result<Option<Happened>> {
         if schedule::interrupted() {
             bail!(Interrupted);
         }
-        let patience = match (saved.is_empty(), touched.is_empty()) {
-            (false, _) => Duration::ZERO,
-            (true, false) => QUIET,
-            (true, true) => LOOK_EVERY,
-        };
-        match happened.recv_timeout(patience) {
-            Ok(Happened::Touched(path)) if files.is_ours(&path) => drop(touched.insert(path)),
-            Ok(Happened::Saved(path)) if files.is_ours(&path) => {
-                touched.remove(&path);
-                saved.insert(path);
-            }
-            Ok(Happened::Touched(_) | Happened::Saved(_)) => {}
-            Ok(Happened::Key(key)) => return Ok(Act::Key(key)),
-            Err(RecvTimeoutError::Timeout) => {
-                saved.append(&mut touched);
-                if !saved.is_empty() {
-                    return Ok(Act::Saved(saved));
-                }
-            }
+        let happened = match self.receiver.recv_timeout(patience) {
+            Ok(happened) => happened,
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("nothing watches the files any longer"),
+        };
+        match &happened {
+            Happened::Touched(path) if files.is_ours(path) => {
+                self.touched.insert(path.clone());
+            }
+            Happened::Saved(path) if files.is_ours(path) => {
+                self.touched.remove(path);
+                self.saved.insert(path.clone());
+            }
+            _ => {}
         }
+        Ok(Some(happened))
     }
 }
 
@@ -546,12 +698,23 @@ fn say(line: &str) -> io::Result<()> {
 struct Screen {
     sinks: Sinks,
     has_keys: bool,
+    /// Which Python runs what is said once.
+    has_started: bool,
     /// Until then every error is one of how the watch was started.
     has_reported: bool,
 }
 
 impl Screen {
     fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Started(started) if self.has_started => {
+                self.sinks.expect(started);
+                return Ok(());
+            }
+            Event::Started(_) => self.has_started = true,
+            Event::Finished(_) => self.has_reported = true,
+            _ => {}
+        }
         self.sinks.event(event)
     }
 
@@ -575,7 +738,7 @@ impl Screen {
     }
 
     /// Reads a line key by key: `None` if it was given up.
-    fn ask(&mut self, question: &str, happened: &Receiver<Happened>) -> Result<Option<String>> {
+    fn ask(&mut self, question: &str, inbox: &mut Inbox, files: &Files) -> Result<Option<String>> {
         const ESCAPE: u8 = 0x1b;
         let mut typed: Vec<u8> = Vec::new();
         loop {
@@ -584,10 +747,7 @@ impl Screen {
             write!(out, "{question}{}", String::from_utf8_lossy(&typed))?;
             out.flush()?;
             let key = loop {
-                if schedule::interrupted() {
-                    bail!(Interrupted);
-                }
-                if let Ok(Happened::Key(key)) = happened.recv_timeout(LOOK_EVERY) {
+                if let Some(key) = inbox.key(files)? {
                     break key;
                 }
             };

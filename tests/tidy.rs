@@ -244,6 +244,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "commands",
             "config",
             "example",
+            "host",
             "interpreter",
             "report",
             "schedule",

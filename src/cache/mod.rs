@@ -393,13 +393,13 @@ impl Found {
         &self,
         cache: &Cache,
         session: &Session<'_>,
-        results: &[&ExampleResult<'_>],
+        results: &[ExampleResult<'_>],
         watched: &std::result::Result<Observed, String>,
         protections: Option<&Protections>,
         started: SystemTime,
     ) -> Ran {
         let kept = || -> std::result::Result<Kept, String> {
-            let results = results.iter().map(|result| KeptResult::of(result));
+            let results = results.iter().map(KeptResult::of);
             let results = results.collect::<std::result::Result<_, String>>()?;
             let watched = watched.as_ref().map_err(Clone::clone)?;
             if let Some(beyond) = &watched.beyond {

@@ -7,6 +7,7 @@ mod checkpoint;
 mod hosts;
 mod origin;
 mod running;
+mod stop;
 
 use std::ffi::OsString;
 use std::fs;
@@ -26,6 +27,7 @@ pub use checkpoint::{Checkpoint, Untrue};
 pub use hosts::Hosts;
 pub use running::{Limits, Running, UnitOutcome};
 use rustix::process::{Pid, WaitOptions};
+pub use stop::Stop;
 
 use self::origin::Origin;
 use crate::conditions::Conditions;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::origin::Origin;
+use super::stop::Stop;
 use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
 use crate::protocol::{
@@ -98,6 +99,8 @@ enum Wake {
     Ended(ProcessEnd),
     /// The host is gone.
     Lost,
+    /// Somebody stopped the run.
+    Stopped,
     TimedOut,
     TooMuch(Resource, u64),
 }
@@ -162,7 +165,7 @@ impl Running {
     }
 
     /// Runs one unit to its end, whatever that is.
-    pub fn run(&mut self, unit: Unit, limits: Limits) -> UnitOutcome {
+    pub fn run(&mut self, unit: Unit, limits: Limits, stop: Option<&Stop>) -> UnitOutcome {
         let started = Instant::now();
         let is_last = unit.last;
         let mut steps = Vec::new();
@@ -172,16 +175,16 @@ impl Running {
         let deadline = started + limits.timeout;
         let mut ended: Option<UnitEnd> = None;
         let ending = loop {
-            match self.wait(deadline, &limits) {
+            match self.wait(deadline, &limits, stop) {
                 Wake::Control => {
                     match protocol::take_sealed::<Report>(&mut self.received, self.setup.seal) {
                         Ok(None) => {}
-                        Ok(Some(Report::Step(step))) => {
+                        Ok(Some(Report::Step(done))) => {
                             self.drain();
                             steps.push(StepOutcome {
                                 stdout: self.stdout.bytes[step_start..].to_vec(),
-                                exception: step.exception,
-                                values: step.values,
+                                exception: done.exception,
+                                values: done.values,
                                 status: None,
                             });
                             step_start = self.stdout.bytes.len();
@@ -236,6 +239,12 @@ impl Running {
                         reason: "the host that ran it died".to_owned(),
                     };
                 }
+                Wake::Stopped => {
+                    self.end_now();
+                    break Ending::Lost {
+                        reason: "its run was stopped".to_owned(),
+                    };
+                }
                 Wake::TimedOut => {
                     self.end_now();
                     break Ending::TimedOut {
@@ -252,14 +261,19 @@ impl Running {
     }
 
     /// Follows a shell through its script: one step for each of so many commands.
-    pub fn run_shell(&mut self, commands: usize, limits: Limits) -> UnitOutcome {
+    pub fn run_shell(
+        &mut self,
+        commands: usize,
+        limits: Limits,
+        stop: Option<&Stop>,
+    ) -> UnitOutcome {
         let started = Instant::now();
         // Each command has the whole time: a block of five is not slower than five blocks of one.
         let mut deadline = started + limits.timeout;
         let mut steps = Vec::new();
         let mut step_start = 0;
         let ending = loop {
-            match self.wait(deadline, &limits) {
+            match self.wait(deadline, &limits, stop) {
                 Wake::Control => {
                     let Some(end) = self.received.iter().position(|&byte| byte == b'\n') else {
                         continue;
@@ -296,6 +310,12 @@ impl Running {
                         reason: "the host that ran it died".to_owned(),
                     };
                 }
+                Wake::Stopped => {
+                    self.end_now();
+                    break Ending::Lost {
+                        reason: "its run was stopped".to_owned(),
+                    };
+                }
                 Wake::TimedOut => {
                     self.end_now();
                     break Ending::TimedOut {
@@ -327,7 +347,7 @@ impl Running {
     }
 
     /// Waits until there is something to decide, reading output meanwhile.
-    fn wait(&mut self, deadline: Instant, limits: &Limits) -> Wake {
+    fn wait(&mut self, deadline: Instant, limits: &Limits, stop: Option<&Stop>) -> Wake {
         let mut end_seen: Option<Instant> = None;
         loop {
             if let Some(end) = self.end {
@@ -344,7 +364,10 @@ impl Running {
             } else {
                 deadline.min(self.next_look)
             };
-            let ready = self.poll(until).unwrap_or_default();
+            let ready = self.poll_with(until, stop).unwrap_or_default();
+            if ready.stop {
+                return Wake::Stopped;
+            }
             if ready.stdout {
                 self.stdout.read();
             }
@@ -500,9 +523,17 @@ impl Running {
 
     /// What is readable before `until`; `None` if nothing is by then.
     pub(super) fn poll(&self, until: Instant) -> Option<Ready> {
+        self.poll_with(until, None)
+    }
+
+    fn poll_with(&self, until: Instant, stop: Option<&Stop>) -> Option<Ready> {
         let flags = PollFlags::IN;
-        let mut polled = Vec::with_capacity(4);
-        let mut kinds = Vec::with_capacity(4);
+        let mut polled = Vec::with_capacity(5);
+        let mut kinds = Vec::with_capacity(5);
+        if let Some(stop) = stop {
+            polled.push(PollFd::from_borrowed_fd(stop.as_fd(), flags));
+            kinds.push(Kind::Stop);
+        }
         for (kind, descriptor, wanted) in [
             (
                 Kind::Control,
@@ -541,6 +572,7 @@ impl Running {
                 Kind::Stdout => ready.stdout = true,
                 Kind::Stderr => ready.stderr = true,
                 Kind::Status => ready.status = true,
+                Kind::Stop => ready.stop = true,
             }
         }
         Some(ready)
@@ -561,6 +593,7 @@ enum Kind {
     Stdout,
     Stderr,
     Status,
+    Stop,
 }
 
 #[derive(Default)]
@@ -573,6 +606,7 @@ pub(super) struct Ready {
     stdout: bool,
     stderr: bool,
     pub(super) status: bool,
+    stop: bool,
 }
 
 impl Stream {

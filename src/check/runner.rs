@@ -1,0 +1,342 @@
+//! One session from its first example to its last: what is run of it, in which order, and what is said of it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use pep440_rs::Version;
+
+use super::past::Past;
+use super::session::Session;
+use super::{Run, SessionPlan, Tell, demand};
+use crate::attributes::Need;
+use crate::cache::{Found, Ran, Why};
+use crate::digest::Digest;
+use crate::example::{Example, Kind};
+use crate::host::{Host, Hosts};
+use crate::normalize::Context;
+use crate::protocol::Observed;
+use crate::report::{Event, ExampleResult, Rerun};
+use crate::scratch;
+use crate::trace::{Trace, Traces};
+use crate::verdict::{Failure, Verdict};
+
+pub(super) struct Runner<'h, 'a> {
+    pub(super) run: Run<'a>,
+    pub(super) hosts: &'h Hosts<'a>,
+    /// For sessions that look inside the interpreter.
+    pub(super) bare: &'h Hosts<'a>,
+    pub(super) traces: Option<&'h Traces>,
+    /// Whether it is likely that somebody edits what is run for the first time.
+    pub(super) is_edited: bool,
+    pub(super) tell: Tell<'h>,
+    pub(super) version: Version,
+}
+
+/// A session to run.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'j> {
+    pub(super) number: usize,
+    pub(super) plan: &'j SessionPlan,
+    pub(super) found: Option<&'j Found>,
+}
+
+/// What a session gave: results of its selected examples, in page order.
+pub(super) struct SessionResults<'a> {
+    pub(super) results: Vec<ExampleResult<'a>>,
+    pub(super) context: Context,
+    /// Where traces are kept.
+    pub(super) rerun: Option<Rerun>,
+    pub(super) why: Why,
+    pub(super) key: Option<Digest>,
+    /// What is to be kept of it.
+    pub(super) ran: Option<Ran>,
+}
+
+impl SessionResults<'_> {
+    pub(super) fn failures(&self) -> usize {
+        self.results
+            .iter()
+            .filter(|result| result.verdict.is_failure())
+            .count()
+    }
+}
+
+impl<'a> Runner<'_, 'a> {
+    /// Runs one session from its first example to its last; again, and on a host of its own, if the one that
+    /// it shared has died meanwhile.
+    /// `None` if somebody stopped it.
+    pub(super) fn session(&self, job: &Job<'_>) -> Result<Option<SessionResults<'a>>> {
+        if self.run.is_stopped() {
+            return Ok(None);
+        }
+        let hosts = if demand(self.run.book, job.plan).is_bare {
+            self.bare
+        } else {
+            self.hosts
+        };
+        let mut told = HashSet::new();
+        let shared = hosts.shared()?;
+        // What an example did when its host died may not be its own doing.
+        let mut tell = |result: &ExampleResult<'_>| {
+            if shared.is_lost() {
+                return Ok(());
+            }
+            self.tell(result, job, &mut told)
+        };
+        let results = match self.traces {
+            None => self.session_on(&shared, job, &mut None, &mut tell),
+            Some(traces) => {
+                let page = &self.run.book.pages[job.plan.page];
+                let key = (page.key.clone(), job.plan.place);
+                let mut trace = traces
+                    .take(&key)
+                    .filter(|trace| Arc::ptr_eq(&trace.host, &shared));
+                if trace.is_none() {
+                    let directory = shared.root().join(traces.number().to_string());
+                    let mut new = Trace::new(&shared, directory);
+                    new.is_edited = self.is_edited;
+                    trace = Some(new);
+                }
+                let results = self.session_on(&shared, job, &mut trace, &mut tell);
+                if let Some(mut trace) = trace.filter(|_| results.is_ok() && !hosts.lost(&shared)) {
+                    trace.is_edited = true;
+                    traces.put(key, trace);
+                }
+                results
+            }
+        };
+        if !hosts.lost(&shared) {
+            return results;
+        }
+        drop(shared);
+        let mut tell = |result: &ExampleResult<'_>| self.tell(result, job, &mut told);
+        self.session_on(&*hosts.own()?, job, &mut None, &mut tell)
+    }
+
+    /// Tells of an example, if it was asked for, as soon as its result is known.
+    fn tell(
+        &self,
+        result: &ExampleResult<'_>,
+        job: &Job<'_>,
+        told: &mut HashSet<usize>,
+    ) -> io::Result<()> {
+        let (_, position) = result.at;
+        if job.plan.selected.contains(&position) && told.insert(position) {
+            (self.tell)(&Event::Example(self.run.interpreter, result))?;
+        }
+        Ok(())
+    }
+
+    fn session_on(
+        &self,
+        host: &Host,
+        job: &Job<'_>,
+        trace: &mut Option<Trace>,
+        tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
+    ) -> Result<Option<SessionResults<'a>>> {
+        let Job {
+            number,
+            plan,
+            found,
+        } = *job;
+        let started = SystemTime::now();
+        let directory = match &trace {
+            Some(trace) => trace.directory.clone(),
+            None => host.root().join(number.to_string()),
+        };
+        let mut session = Session::open(self, host, plan, &directory)?;
+        let mut past = trace.take().map(|trace| Past::of(trace, &mut session));
+        let mut results = self.examples(plan, &mut session, past.as_mut(), tell)?;
+        let was_stopped = session.was_stopped();
+        let watched = session.watched(&results);
+        let context = session.context.clone();
+        let (scratch, saved) = (session.scratch.clone(), session.files_saved());
+        drop(session);
+        let rerun = past.as_ref().map(Past::rerun);
+        *trace = past.map(Past::into_trace);
+        let has_checkpoints = |trace: &Trace| !trace.checkpoints.is_empty();
+        if !trace.as_ref().is_some_and(has_checkpoints) {
+            remove_if_filled(&directory, &scratch, saved);
+        }
+        if was_stopped {
+            return Ok(None);
+        }
+        let ran = self.keep(host, plan, found, &results, (&watched, started));
+        // What stands before a selected example had to run, and is not reported.
+        results.retain(|result| plan.selected.contains(&result.at.1));
+        Ok(Some(SessionResults {
+            results,
+            context,
+            rerun,
+            why: found.map_or(Why::NotAsked, |found| found.why.clone()),
+            key: found.map(Found::key),
+            ran,
+        }))
+    }
+
+    /// Runs the examples of a session, up to the last one or to where somebody stops it.
+    fn examples(
+        &self,
+        plan: &SessionPlan,
+        session: &mut Session<'_, 'a>,
+        mut past: Option<&mut Past>,
+        tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
+    ) -> Result<Vec<ExampleResult<'a>>> {
+        let page = &self.run.book.pages[plan.page];
+        let mut results: Vec<ExampleResult<'a>> = Vec::new();
+        // As many of the first results are those of the last run. They are told last: somebody waits for the others.
+        let mut held = 0;
+        let mut blocked_by: Option<&str> = None;
+        let mut next = 0;
+        while let Some(&position) = plan.examples.get(next) {
+            if blocked_by.is_none()
+                && let Some(past) = past.as_mut().filter(|past| past.ends_before(next))
+            {
+                next = past.go_back(session, next)?;
+                results.retain(|result| plan.examples[..next].contains(&result.at.1));
+                held = results.len();
+                continue;
+            }
+            let step = next;
+            next += 1;
+            let example = &page.examples[position];
+            let skipped = self.skip(example, self.is_probe(plan, position));
+            let outcome = match (&skipped, blocked_by, &mut past) {
+                (_, Some(_), _) | (Some(_), None, None) => None,
+                (_, None, Some(past)) => past.step(session, step)?,
+                (None, None, None) => session.run(step)?,
+            };
+            if session.was_stopped() {
+                break;
+            }
+            let (verdict, outcome) = match (skipped, blocked_by) {
+                (Some(verdict), _) => (verdict, None),
+                (None, Some(by)) => (Verdict::Blocked { by: by.to_owned() }, None),
+                (None, None) => session.judge(example, outcome),
+            };
+            let breaks = match &verdict {
+                Verdict::Failed(failure) => outcome.is_some() && !failure.leaves_session_intact(),
+                _ => false,
+            };
+            let has_ended = match &past {
+                Some(past) => past.ended_with(step),
+                None => session.is_cut_off(),
+            };
+            if blocked_by.is_none() && (breaks || has_ended) {
+                blocked_by = Some(&example.id);
+            }
+            if matches!(example.kind, Kind::File(_)) {
+                continue;
+            }
+            let traceback = outcome
+                .as_ref()
+                .and_then(|outcome| session.traceback(outcome));
+            let result = ExampleResult {
+                at: (plan.page, position),
+                page,
+                example,
+                verdict,
+                outcome,
+                traceback,
+                from_cache: false,
+            };
+            if past.as_ref().is_some_and(|past| past.repeats()) {
+                held += 1;
+            } else {
+                tell(&result)?;
+            }
+            results.push(result);
+        }
+        for result in &results[..held] {
+            tell(result)?;
+        }
+        Ok(results)
+    }
+
+    /// What is to be kept of a session that ran. `watched` is what it read, or why that is not known.
+    fn keep(
+        &self,
+        host: &Host,
+        plan: &SessionPlan,
+        found: Option<&Found>,
+        results: &[ExampleResult<'_>],
+        (watched, started): (&std::result::Result<Observed, String>, SystemTime),
+    ) -> Option<Ran> {
+        let (keeping, found) = self.run.keeping.zip(found)?;
+        let all = plan.all();
+        let session = self.run.session(plan.page, &all, &self.version);
+        let protections = host.ready.protections.as_ref();
+        Some(found.ran(
+            keeping.cache,
+            &session,
+            results,
+            watched,
+            protections,
+            started,
+        ))
+    }
+
+    pub(super) fn is_probe(&self, plan: &SessionPlan, position: usize) -> bool {
+        self.run.settings.probe && plan.selected.contains(&position)
+    }
+
+    pub(super) fn runs_in_python(&self, example: &Example, is_probe: bool) -> bool {
+        matches!(example.kind, Kind::Module(_) | Kind::Transcript(_))
+            && self.reason_to_skip(example, is_probe).is_none()
+    }
+
+    /// The verdict of an example that is not run here.
+    fn skip(&self, example: &Example, is_probe: bool) -> Option<Verdict> {
+        let (reason, unmet) = self.reason_to_skip(example, is_probe)?;
+        Some(if unmet && self.run.settings.strict {
+            Verdict::Failed(Failure::Unmet { reason })
+        } else {
+            Verdict::Skipped { reason, unmet }
+        })
+    }
+
+    /// Why an example is not run here, and whether that is something missing.
+    /// Of a probe only the latter counts.
+    pub(super) fn reason_to_skip(
+        &self,
+        example: &Example,
+        is_probe: bool,
+    ) -> Option<(String, bool)> {
+        let attributes = &example.attributes;
+        if let Some(reason) = attributes.skip.as_ref().filter(|_| !is_probe) {
+            return Some((reason.clone(), false));
+        }
+        if let Some(python) = attributes.python.as_ref().filter(|_| !is_probe)
+            && !python.contains(&self.version.only_release())
+        {
+            return Some((format!("needs Python {python}"), false));
+        }
+        if attributes.norun.is_some() {
+            return None;
+        }
+        let missing = attributes.requires.iter().find(|need| !self.has(need))?;
+        Some((format!("needs {missing}"), true))
+    }
+
+    fn has(&self, need: &Need) -> bool {
+        match need {
+            Need::Module(name) => self.hosts.ready.modules.contains(name),
+            Need::Program(name) => self.hosts.find_program(name).is_some(),
+            Need::Root => rustix::process::geteuid().is_root(),
+        }
+    }
+}
+
+/// The directory of a session goes with the run's. Only one that holds more than the files of the examples goes now,
+/// lest a big book fill the disk: for minutes after a file was deleted, each new one costs some file systems
+/// (ext4) a search through all those whose place it may not take yet.
+fn remove_if_filled(directory: &Path, scratch: &Path, own_files: usize) {
+    if fs::read_dir(scratch).map_or(0, Iterator::count) > own_files {
+        let _ = scratch::remove(directory);
+    }
+}

@@ -1,0 +1,636 @@
+//! A session while it runs: saves its examples as files, has them run, and judges what comes back.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::runner::Runner;
+use super::{SessionPlan, artifact_path};
+use crate::book::Page;
+use crate::compare;
+use crate::config::Output;
+use crate::console;
+use crate::doctest::Flags;
+use crate::example::{Example, Kind};
+use crate::host::{self, Host, Running, Start};
+use crate::normalize::Context;
+use crate::outcome::{Ending, Outcome};
+use crate::protocol::{Mode, Observed, ProcessLimits, Program, Statement, Unit};
+use crate::recording::{Recorded, Recording};
+use crate::report::ExampleResult;
+use crate::sandbox;
+use crate::scratch::Scratch;
+use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
+
+/// A session while it runs.
+pub(super) struct Session<'r, 'a> {
+    runner: &'r Runner<'r, 'a>,
+    host: &'r Host,
+    page: &'a Page,
+    recording: &'a Recording,
+    /// Behind the last entry of it that was looked for: entries follow their page.
+    next_recorded: usize,
+    /// In page order.
+    examples: Vec<&'a Example>,
+    /// The last of them that runs in the interpreter.
+    last: Option<usize>,
+    /// The largest limit that one of its examples asks for: they share a process.
+    memory: Option<u64>,
+    /// Names of files that examples of the page are written to.
+    taken: HashSet<&'a str>,
+    pub(super) scratch: PathBuf,
+    directory: &'r Path,
+    /// The files in `directory`; what an example did to it is no error of ours.
+    files: Scratch,
+    /// Whether an example of it looks as if it used the network.
+    own_network: bool,
+    running: Option<Running>,
+    /// Why the next example cannot be run.
+    fault: Option<String>,
+    /// The last example has been sent, with which the interpreter ends.
+    finished: bool,
+    saved: Saved<'a>,
+    /// Nothing is written: it is only asked what would be run.
+    rehearses: bool,
+    pub(super) context: Context,
+}
+
+/// Files that examples were saved as, with the examples.
+#[derive(Default)]
+struct Saved<'a> {
+    files: Vec<(PathBuf, &'a Example)>,
+    /// How many of them run by themselves.
+    modules: usize,
+    /// Whether one of those looks as if it started processes that read it again.
+    spawns: bool,
+}
+
+impl<'a> Saved<'a> {
+    fn add(&mut self, path: PathBuf, example: &'a Example) {
+        if is_module(example) {
+            self.modules += 1;
+            self.spawns |= ["multiprocessing", "concurrent.futures", "ProcessPool"]
+                .iter()
+                .any(|word| example.source.contains(word));
+        }
+        self.files.push((path, example));
+    }
+
+    fn truncate(&mut self, count: usize) {
+        let mut files = std::mem::take(&mut self.files);
+        files.truncate(count);
+        *self = Saved::default();
+        for (path, example) in files {
+            self.add(path, example);
+        }
+    }
+
+    /// The examples that were saved as files and run, so far.
+    fn modules(&self) -> impl Iterator<Item = &'a Example> {
+        let examples = self.files.iter().map(|(_, example)| *example);
+        examples.filter(|example| is_module(example))
+    }
+}
+
+fn is_module(example: &Example) -> bool {
+    matches!(example.kind, Kind::Module(_)) && example.attributes.norun.is_none()
+}
+
+impl<'r, 'a> Session<'r, 'a> {
+    pub(super) fn open(
+        runner: &'r Runner<'r, 'a>,
+        host: &'r Host,
+        plan: &SessionPlan,
+        directory: &'r Path,
+    ) -> Result<Session<'r, 'a>> {
+        let page = &runner.run.book.pages[plan.page];
+        let scratch = directory.join("project");
+        fs::create_dir_all(&scratch)
+            .with_context(|| format!("cannot make `{}`", scratch.display()))?;
+        let context = Context {
+            scratch: scratch.to_string_lossy().into_owned(),
+            ..Context::default()
+        };
+        Ok(Session {
+            runner,
+            host,
+            page,
+            recording: &runner.run.recordings[plan.page],
+            next_recorded: 0,
+            last: plan.examples.iter().rposition(|&at| {
+                runner.runs_in_python(&page.examples[at], runner.is_probe(plan, at))
+            }),
+            memory: plan
+                .all()
+                .iter()
+                .filter_map(|&at| page.examples[at].attributes.memory)
+                .max(),
+            taken: page
+                .examples
+                .iter()
+                .filter_map(|example| example.attributes.file.as_deref())
+                .collect(),
+            examples: plan.examples.iter().map(|&at| &page.examples[at]).collect(),
+            files: Scratch::open(directory)
+                .with_context(|| format!("cannot open `{}`", directory.display()))?,
+            scratch,
+            directory,
+            own_network: plan
+                .examples
+                .iter()
+                .any(|&at| sandbox::uses_network(&page.examples[at].source)),
+            running: None,
+            fault: None,
+            finished: false,
+            saved: Saved::default(),
+            rehearses: false,
+            context,
+        })
+    }
+
+    pub(super) fn example(&self, step: usize) -> &'a Example {
+        self.examples[step]
+    }
+
+    /// What running each of its examples would depend on, and how many files they are saved as by then. Leaves behind
+    /// the names of those files.
+    pub(super) fn rehearse(&mut self) -> (Vec<String>, Vec<usize>) {
+        self.rehearses = true;
+        let rehearsed = (0..self.examples.len())
+            .map(|step| (self.input(step), self.saved.files.len()))
+            .unzip();
+        self.rehearses = false;
+        rehearsed
+    }
+
+    /// All that running an example depends on besides those before it; empty where it is not run.
+    fn input(&mut self, step: usize) -> String {
+        let example = self.examples[step];
+        let config = self.runner.run.config;
+        // Probes leave no traces.
+        let is_probe = false;
+        if self.runner.reason_to_skip(example, is_probe).is_some() {
+            return String::new();
+        }
+        let runs = match &example.kind {
+            Kind::File(path) => {
+                self.write_file(example, path);
+                format!("{path} {}", example.source)
+            }
+            Kind::Console(_) if self.why_not_run(example).is_some() => return String::new(),
+            Kind::Console(_) => format!("{:?} {}", example.attributes.env, example.source),
+            Kind::Module(_) | Kind::Transcript(_) => {
+                let unit = self.unit(example, self.last == Some(step));
+                serde_json::to_string(&unit).expect("units serialize")
+            }
+        };
+        let limits = (
+            self.own_network,
+            ProcessLimits::of(config, self.memory),
+            self.limits(example),
+        );
+        format!("{runs} {:?} {limits:?}", example.attributes.artifacts)
+    }
+
+    /// Goes on in a process that has run some of its examples, which are saved as so many files; from the start if there
+    /// is none. The directory is as it was then.
+    pub(super) fn go_on(&mut self, running: Option<Running>, saved: usize) -> Result<()> {
+        self.running = running;
+        self.saved.truncate(saved);
+        fs::create_dir_all(&self.scratch)?;
+        self.files = Scratch::open(self.directory)?;
+        Ok(())
+    }
+
+    /// Its process, if another example can run in it.
+    pub(super) fn lend(&mut self) -> Option<Running> {
+        self.running
+            .take_if(|running| self.fault.is_none() && running.is_alive())
+    }
+
+    pub(super) fn take_back(&mut self, running: Running) {
+        self.running = Some(running);
+    }
+
+    /// The text of what it has run.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &'a str> {
+        let files = self.saved.files.iter();
+        files.map(|(_, example)| example.source.as_str())
+    }
+
+    pub(super) fn files_saved(&self) -> usize {
+        self.saved.files.len()
+    }
+
+    /// Whether somebody stopped the run, so that what the last example did may not be its own doing.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.runner.run.is_stopped()
+    }
+
+    /// What it read, or why that is not known.
+    pub(super) fn watched(
+        &self,
+        results: &[ExampleResult<'_>],
+    ) -> std::result::Result<Observed, String> {
+        let is_console = |result: &ExampleResult<'_>| {
+            matches!(result.example.kind, Kind::Console(_)) && result.outcome.is_some()
+        };
+        // Of a shell nobody knows what it read.
+        if results.iter().any(is_console) {
+            return Err("it has a console block".to_owned());
+        }
+        let Some(running) = &self.running else {
+            return Ok(Observed::default());
+        };
+        let observed = running.observed().cloned();
+        observed.ok_or_else(|| "its interpreter did not shut down in order".to_owned())
+    }
+
+    /// Whether the interpreter is gone although examples were to follow.
+    pub(super) fn is_cut_off(&self) -> bool {
+        !self.finished
+            && self
+                .running
+                .as_ref()
+                .is_some_and(|running| !running.is_alive())
+    }
+
+    pub(super) fn run(&mut self, step: usize) -> Result<Option<Outcome>> {
+        let example = self.examples[step];
+        let last = self.last == Some(step);
+        Ok(match &example.kind {
+            Kind::File(path) => {
+                self.write_file(example, path);
+                None
+            }
+            Kind::Console(_) if self.why_not_run(example).is_some() => None,
+            Kind::Console(commands) => Some(self.run_console(example, commands)?),
+            Kind::Module(_) | Kind::Transcript(_) => Some(self.run_python(example, last)?),
+        })
+    }
+
+    /// Why the commands of a console block are only shown.
+    fn why_not_run<'e>(&self, example: &'e Example) -> Option<&'e str> {
+        if !self.runner.run.config.console {
+            return Some("console blocks run only where `verify.toml` says `console = true`");
+        }
+        example.attributes.norun.as_deref()
+    }
+
+    /// What is to be said of an example that was not skipped.
+    pub(super) fn judge(
+        &mut self,
+        example: &Example,
+        outcome: Option<Outcome>,
+    ) -> (Verdict, Option<Outcome>) {
+        let Some(outcome) = outcome else {
+            let verdict = match &example.kind {
+                Kind::Console(_) => Verdict::Illustrative {
+                    reason: self.why_not_run(example).unwrap_or_default().to_owned(),
+                },
+                _ => Verdict::Ran,
+            };
+            return (verdict, None);
+        };
+        let recorded = self.recorded(&example.id);
+        let expected = recorded.map(|recorded| recorded.expected_for(&self.runner.version));
+        let config = self.runner.run.config;
+        let page_output =
+            (config.output == Output::Page && self.page.recording.is_some()).then(|| PageOutput {
+                base: recorded.map(|recorded| &recorded.expected),
+            });
+        let terms = Terms {
+            recorded: expected.as_ref(),
+            must_be_recorded: self.page.recording.is_some(),
+            page: page_output,
+            doctest: config.doctest,
+            context: &self.context,
+        };
+        let mut verdict = verdict::judge(example, &outcome, &terms);
+        if matches!(verdict, Verdict::Verified | Verdict::Ran)
+            && let Some(other) = self.judge_artifacts(&outcome)
+        {
+            verdict = other;
+        }
+        (verdict, Some(outcome))
+    }
+
+    fn recorded(&mut self, id: &str) -> Option<&'a Recorded> {
+        let entries = &self.recording.examples;
+        let (before, behind) = entries.split_at(self.next_recorded);
+        let found = behind
+            .iter()
+            .chain(before)
+            .position(|entry| entry.id == id)?;
+        let at = (self.next_recorded + found) % entries.len();
+        self.next_recorded = at + 1;
+        entries.get(at)
+    }
+
+    fn run_python(&mut self, example: &'a Example, last: bool) -> Result<Outcome> {
+        if self.running.is_none() {
+            let limits = ProcessLimits::of(self.runner.run.config, self.memory);
+            self.running = Some(self.host.session(Start {
+                directory: self.directory,
+                scratch: &self.scratch,
+                limits,
+                program: Program::Python,
+                own_network: self.own_network,
+            })?);
+        }
+        let unit = self.unit(example, last);
+        if let Some(reason) = self.fault.take() {
+            return Ok(lost(reason));
+        }
+        let limits = self.limits(example);
+        let running = self.running.as_mut().expect("started above");
+        self.finished = last;
+        let done = running.run(unit, limits, self.runner.run.stop);
+        let artifacts = self.artifacts(example);
+        Ok(Outcome {
+            stdout: done.stdout,
+            stderr: done.stderr,
+            ending: done.ending,
+            steps: done.steps,
+            artifacts,
+            duration: done.duration,
+        })
+    }
+
+    fn unit(&mut self, example: &'a Example, last: bool) -> Unit {
+        let attributes = &example.attributes;
+        let mode = match &example.kind {
+            _ if attributes.norun.is_some() => Mode::Parse,
+            Kind::Transcript(statements) => Mode::Interactive {
+                statements: statements
+                    .iter()
+                    .filter(|statement| {
+                        !statement
+                            .options
+                            .apply(self.runner.run.config.doctest)
+                            .contains(Flags::SKIP)
+                    })
+                    .map(|statement| Statement {
+                        source: statement.source.clone(),
+                        line: statement.line,
+                    })
+                    .collect(),
+            },
+            Kind::Module(comments) => Mode::Module {
+                boundaries: comments
+                    .printed
+                    .iter()
+                    .map(|run| run.lines.end - 1)
+                    .collect(),
+                values: comments.values.iter().map(|(line, _)| *line).collect(),
+            },
+            Kind::Console(_) | Kind::File(_) => unreachable!("these do not run in the interpreter"),
+        };
+        let mut path = self.scratch.join(self.file_name());
+        let mut session_file = None;
+        match mode {
+            Mode::Module { .. } => {
+                self.write(&path, example.source.as_bytes());
+                self.saved.add(path.clone(), example);
+                session_file = self.session_file();
+            }
+            Mode::Parse => {
+                // A name of its own, by which a syntax error is traced to the page.
+                path = self
+                    .scratch
+                    .join(format!("norun_{}.py", self.saved.files.len()));
+                self.saved.add(path.clone(), example);
+            }
+            Mode::Interactive { .. } => {}
+        }
+        let stdin = match &attributes.stdin {
+            None => None,
+            Some(text) => {
+                let path = self.directory.join("stdin");
+                self.write(&path, text.as_bytes());
+                Some(path)
+            }
+        };
+        let name = if matches!(mode, Mode::Interactive { .. }) {
+            String::new()
+        } else {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        Unit {
+            argv: std::iter::once(name)
+                .chain(attributes.args.iter().cloned())
+                .collect(),
+            environment: attributes.env.clone(),
+            stdin,
+            source: example.source.clone(),
+            mode,
+            raises: attributes.raises.clone(),
+            last,
+            session_file,
+            path,
+        }
+    }
+
+    /// `example.py` for the first of a session, then `example_2.py` and so on; never a name that a
+    /// `file=` block has.
+    fn file_name(&self) -> String {
+        let modules = self.saved.modules;
+        let mut name = if modules == 0 {
+            "example.py".to_owned()
+        } else {
+            format!("example_{}.py", modules + 1)
+        };
+        while self.taken.contains(name.as_str()) {
+            name.insert(0, '_');
+        }
+        name
+    }
+
+    /// Children that `multiprocessing` spawns run the main file again. From the second example on that
+    /// has to be the session so far, or they would miss what earlier examples defined.
+    fn session_file(&mut self) -> Option<PathBuf> {
+        if self.saved.modules < 2 || !self.saved.spawns {
+            return None;
+        }
+        let modules: Vec<&Example> = self.saved.modules().collect();
+        // A name of its own for each: `forkserver` keeps the first one it has seen.
+        let path = self.directory.join(format!("session_{}.py", modules.len()));
+        let (current, earlier) = modules.split_last().expect("there are two");
+        let mut text = String::new();
+        for example in earlier
+            .iter()
+            .filter(|e| e.attributes.raises.is_none() && e.attributes.exits.is_none())
+        {
+            text.push_str(&example.source);
+            text.push('\n');
+        }
+        text.push_str(&current.source);
+        self.write(&path, text.as_bytes());
+        Some(path)
+    }
+
+    fn run_console(&mut self, example: &Example, commands: &[console::Command]) -> Result<Outcome> {
+        if let Some(reason) = self.fault.take() {
+            return Ok(lost(reason));
+        }
+        let host = self.host;
+        let program = host
+            .find_program("bash")
+            .or_else(|| host.find_program("sh"))
+            .context("no `bash` or `sh` was found for console blocks; install one")?;
+        let mut script = String::new();
+        for (name, value) in &example.attributes.env {
+            script.push_str(&format!(
+                "export {name}='{}'\n",
+                value.replace('\'', "'\\''")
+            ));
+        }
+        script.push_str(&console::script(commands));
+        let limits = ProcessLimits::of(self.runner.run.config, example.attributes.memory);
+        let mut shell = host.session(Start {
+            directory: self.directory,
+            scratch: &self.scratch,
+            limits,
+            program: Program::Shell { program, script },
+            own_network: self.own_network,
+        })?;
+        let done = shell.run_shell(commands.len(), self.limits(example), self.runner.run.stop);
+        Ok(Outcome {
+            stdout: done.stdout,
+            stderr: done.stderr,
+            ending: done.ending,
+            steps: done.steps,
+            artifacts: self.artifacts(example),
+            duration: done.duration,
+        })
+    }
+
+    fn limits(&self, example: &Example) -> host::Limits {
+        let config = &self.runner.run.config.limits;
+        let timeout = example
+            .attributes
+            .timeout
+            .or(self.runner.run.settings.timeout)
+            .unwrap_or(config.timeout);
+        host::Limits {
+            timeout,
+            output: config.output,
+            memory: self.memory.or(config.memory),
+            processes: config.processes,
+            scratch: config.scratch,
+        }
+    }
+
+    fn write_file(&mut self, example: &'a Example, name: &str) {
+        let path = self.scratch.join(name);
+        if path.exists() && !self.rehearses {
+            // Python takes cached bytecode for current when size and second of a file are the same.
+            if let Some(parent) = path.parent() {
+                let _ = fs::remove_dir_all(parent.join("__pycache__"));
+            }
+        }
+        self.write(&path, example.source.as_bytes());
+        self.saved.add(path, example);
+    }
+
+    /// Writes a file below the session's directory. If an earlier example made that impossible, the next one
+    /// fails, and says so.
+    fn write(&mut self, path: &Path, bytes: &[u8]) {
+        if self.rehearses {
+            return;
+        }
+        let name = path.strip_prefix(self.directory).unwrap_or(path);
+        if let Err(error) = self.files.write(name, bytes) {
+            let name = path.strip_prefix(&self.scratch).unwrap_or(name).display();
+            self.fault = Some(format!(
+                "`{name}` cannot be written to the session's directory: {error}"
+            ));
+        }
+    }
+
+    fn artifacts(&self, example: &Example) -> Vec<(String, Option<Vec<u8>>)> {
+        example
+            .attributes
+            .artifacts
+            .iter()
+            .map(|name| {
+                let path = self.scratch.join(name);
+                let path = path.strip_prefix(self.directory).unwrap_or(&path);
+                (name.clone(), self.files.read(path).ok())
+            })
+            .collect()
+    }
+
+    fn judge_artifacts(&self, outcome: &Outcome) -> Option<Verdict> {
+        let recording = self.page.recording.as_ref()?;
+        for (name, bytes) in &outcome.artifacts {
+            let Some(bytes) = bytes else {
+                continue;
+            };
+            let Ok(expected) = fs::read(artifact_path(recording, name)) else {
+                return Some(Verdict::Unrecorded);
+            };
+            if let Some(difference) = compare::artifact_matches(name, &expected, bytes) {
+                return Some(Verdict::Failed(Failure::Differs(vec![difference])));
+            }
+        }
+        None
+    }
+
+    /// The traceback of an exception, with the example's files and lines replaced by those of the page.
+    pub(super) fn traceback(&self, outcome: &Outcome) -> Option<String> {
+        let exception = match &outcome.ending {
+            Ending::Raised(exception) => exception,
+            _ => outcome
+                .steps
+                .iter()
+                .find_map(|step| step.exception.as_ref())?,
+        };
+        if exception.traceback.is_empty() {
+            return None;
+        }
+        Some(self.with_page_lines(&exception.traceback))
+    }
+
+    fn with_page_lines(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (path, example) in &self.saved.files {
+            let frame = format!("File \"{}\", line ", path.display());
+            let mut out = String::new();
+            let mut rest = text.as_str();
+            while let Some(at) = rest.find(&frame) {
+                let (before, behind) = (&rest[..at], &rest[at + frame.len()..]);
+                let digits = behind.len()
+                    - behind
+                        .trim_start_matches(|c: char| c.is_ascii_digit())
+                        .len();
+                let line = behind[..digits].parse::<usize>().unwrap_or(1);
+                out.push_str(before);
+                let page_line = example.block.code_line + line.max(1) - 1;
+                out.push_str(&format!("File \"{}\", line {page_line}", self.page.name));
+                rest = &behind[digits..];
+            }
+            out.push_str(rest);
+            text = out;
+        }
+        text
+    }
+}
+
+/// The outcome of an example that could not be run.
+fn lost(reason: String) -> Outcome {
+    Outcome {
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        ending: Ending::Lost { reason },
+        steps: Vec::new(),
+        artifacts: Vec::new(),
+        duration: Duration::ZERO,
+    }
+}
