@@ -26,6 +26,7 @@
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
 //! | `watching` | `watch`: what runs again, and what is left |
+//! | `terminal` | `watch` on a terminal: its keys, and that the terminal is as before |
 //! | `cases` | the whole small books of `tests/cases/` |
 #![allow(
     clippy::too_many_lines,
@@ -54,5 +55,6 @@ mod safety;
 mod sandbox;
 mod selecting;
 mod sharding;
+mod terminal;
 mod verdicts;
 mod watching;

@@ -1,5 +1,6 @@
 //! `verify watch`: what is saved runs again, and of it only what has to; and nothing is left of it at the end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -116,19 +117,18 @@ fn line_of<'t>(page: &str, report: &'t str) -> &'t str {
         .unwrap_or_else(|| panic!("nothing about `{page}` in:\n{report}"))
 }
 
-/// What the examples of a page print, from a report as JSON.
+/// What the examples of a page print, from a report as JSON. An edited one is told twice: at once, and with its page.
 fn printed(report: &str) -> Vec<String> {
-    report
+    let examples: BTreeMap<u64, String> = report
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|line| line["type"] == "example")
         .map(|line| {
-            line["outcome"]["stdout"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
+            let stdout = line["outcome"]["stdout"].as_str().unwrap_or_default();
+            (line["line"].as_u64().unwrap(), stdout.to_owned())
         })
-        .collect()
+        .collect();
+    examples.into_values().collect()
 }
 
 fn ran(report: &str) -> (u64, u64, Option<String>) {
@@ -161,10 +161,9 @@ fn a_session_goes_on_before_the_first_changed_example() {
     let (watch, first) = Watch::start(&project, "--format json");
     assert_eq!(ran(&first), (4, 4, None));
 
+    // How much runs now depends on how slow this machine is: what takes its time has copies behind it.
     let second = watch.save("page.md", &blocks("b"));
-    assert_eq!(ran(&second), (4, 4, None), "checkpoints are made now");
     let token = printed(&second)[0].trim().to_owned();
-    assert_ne!(token, printed(&first)[0].trim());
 
     for word in ["c", "d", "longer", "e"] {
         let report = watch.save("page.md", &blocks(word));
@@ -194,7 +193,12 @@ fn what_takes_its_time_is_not_run_again() {
     };
     let project = Project::new().with("page.md", blocks("1", "a"));
     let (watch, _) = Watch::start(&project, "--format json");
-    assert_eq!(ran(&watch.save("page.md", &blocks("1", "b"))), (3, 3, None));
+    let report = watch.save("page.md", &blocks("1", "b"));
+    assert_eq!(
+        ran(&report),
+        (2, 3, None),
+        "so few sessions keep copies from the start"
+    );
     let report = watch.save("page.md", &blocks("2", "b"));
     assert_eq!(
         ran(&report),
@@ -202,6 +206,80 @@ fn what_takes_its_time_is_not_run_again() {
         "behind the first, though nobody has edited the second yet"
     );
     assert_eq!(printed(&report)[2], "2 b\n");
+    watch.end();
+}
+
+#[test]
+fn the_edited_example_is_told_before_those_behind_it_have_run() {
+    for words in ["--sandbox=off", "--sandbox=off --format json"] {
+        let project = Project::new();
+        let go = project.path("go");
+        let waits = format!(
+            "import os, time\nwhile not os.path.exists('{}'):\n    time.sleep(0.01)\nprint('went')",
+            go.display()
+        );
+        let blocks = |word: &str| {
+            page(&["print('before')", &format!("print('{word}')")])
+                + &page(&[&waits]).replace("```python", "```python timeout=600s")
+        };
+        project.write("go", "");
+        project.write("page.md", blocks("first"));
+        let (watch, _) = Watch::start(&project, words);
+        fs::remove_file(&go).unwrap();
+        project.write("page.md", blocks("second"));
+        let said = watch.until(|line| line.contains("second"));
+        if words == "--sandbox=off" {
+            assert_eq!(said, "ran page.md:9 page/2\n  stdout:\n    second\n");
+        } else {
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(said.contains(r#""id":"page/2""#), "{said}");
+        }
+        project.write("go", "");
+        let report = watch.report();
+        assert!(!report.contains("page.md:3"), "{report}");
+        watch.end();
+    }
+}
+
+#[test]
+fn a_failure_that_was_told_is_not_told_again() {
+    let project = Project::new().with("page.md", page(&["x = 1", "print(x)"]));
+    let (watch, _) = Watch::start(&project, "");
+    let report = watch.save("page.md", &page(&["x = 1", "1 / 0"]));
+    assert_eq!(report.matches("error: raised ZeroDivisionError").count(), 1);
+    let (error, page_line) = (report.find("error: "), report.find("✗ page.md"));
+    assert!(error < page_line, "{report}");
+    let report = watch.save("page.md", &(page(&["x = 1", "1 / 0"]) + "\nProse.\n"));
+    assert_eq!(report.matches("error: raised ZeroDivisionError").count(), 1);
+    watch.end();
+}
+
+#[test]
+fn a_newer_save_ends_a_run() {
+    let endless = "import time\nwhile True:\n    time.sleep(0.01)";
+    let waiting = |word: &str| {
+        page(&[&format!("print('{word}')")])
+            + &page(&[endless]).replace("```python", "```python timeout=600s")
+    };
+    let project = Project::new()
+        .with("page.md", page(&["print('first')", "print('end')"]))
+        .with("other.md", page(&["print('other')"]));
+    let (watch, _) = Watch::start(&project, "");
+    for word in ["second", "third"] {
+        project.write("page.md", waiting(word));
+        watch.until(|line| line.contains(word));
+    }
+    // Another page does not wait for one that takes its time, which runs when nothing newer is to be done.
+    project.write("other.md", page(&["print('another')"]));
+    let said = watch.until(|line| line.contains("✓ other.md"));
+    assert!(said.contains("    another\n"), "{said}");
+    assert!(!said.contains(" illustrative in "), "{said}");
+    let report = watch.save("page.md", &page(&["print('third')", "print('fifth')"]));
+    assert!(report.contains("✓ page.md  2 ran"), "{report}");
+    assert!(report.contains("\n0 verified, 3 ran, 0 failed"), "{report}");
+    // And it does not wait for what a signal ends.
+    project.write("page.md", waiting("sixth"));
+    watch.until(|line| line.contains("sixth"));
     watch.end();
 }
 
