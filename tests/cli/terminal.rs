@@ -80,7 +80,7 @@ impl Watch {
             }
             match self.shown.recv_timeout(LIMIT) {
                 Ok(bytes) => self.unread.extend(bytes),
-                Err(_) => panic!("`{words}` is not in:\n{so_far}"),
+                Err(error) => panic!("{error}: `{words}` is not in:\n{so_far}"),
             }
         }
     }
