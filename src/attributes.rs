@@ -28,12 +28,39 @@ pub struct Attributes {
     pub norun: Option<String>,
     pub session: Option<String>,
     pub fresh: bool,
-    pub timeout: Option<Duration>,
-    /// Bytes.
-    pub memory: Option<u64>,
+    pub limits: OwnLimits,
     pub normalize: Vec<Rule>,
     pub unordered: bool,
     pub hidden: bool,
+}
+
+/// What an example may use up where that is not what `verify.toml` says; sizes in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnLimits {
+    pub timeout: Option<Duration>,
+    pub output: Option<u64>,
+    pub memory: Option<u64>,
+    pub processes: Option<u64>,
+    pub scratch: Option<u64>,
+    pub file_size: Option<u64>,
+    pub open_files: Option<u64>,
+}
+
+impl OwnLimits {
+    /// What holds for a session: its examples share processes and a directory, so that the largest limit that one
+    /// of them asks for is that of all.
+    #[must_use]
+    pub fn shared(self, other: OwnLimits) -> OwnLimits {
+        OwnLimits {
+            timeout: None,
+            output: None,
+            memory: self.memory.max(other.memory),
+            processes: self.processes.max(other.processes),
+            scratch: self.scratch.max(other.scratch),
+            file_size: self.file_size.max(other.file_size),
+            open_files: self.open_files.max(other.open_files),
+        }
+    }
 }
 
 /// Something an example cannot run without.
@@ -82,7 +109,12 @@ const NAMES: &[&str] = &[
     "session",
     "fresh",
     "timeout",
+    "max-output",
     "memory",
+    "processes",
+    "max-scratch",
+    "max-file-size",
+    "open-files",
     "normalize",
     "unordered",
     "hidden",
@@ -205,8 +237,13 @@ impl Attributes {
                 self.skip = Some(format!("marked `test={value}`"));
             }
             "session" => self.session = Some(identifier(name, value)?),
-            "timeout" => self.timeout = Some(duration(value)?),
-            "memory" => self.memory = Some(size(value)?),
+            "timeout" => self.limits.timeout = Some(duration(value)?),
+            "max-output" => self.limits.output = Some(size(value)?),
+            "memory" => self.limits.memory = Some(size(value)?),
+            "processes" => self.limits.processes = Some(count(name, value)?),
+            "max-scratch" => self.limits.scratch = Some(size(value)?),
+            "max-file-size" => self.limits.file_size = Some(size(value)?),
+            "open-files" => self.limits.open_files = Some(count(name, value)?),
             "normalize" => {
                 for rule in value
                     .split(',')
@@ -451,6 +488,12 @@ pub fn size(value: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{value}` is not a size: write one such as `512MiB` or `2GiB`"))
 }
 
+fn count(name: &str, value: &str) -> Result<u64, String> {
+    let number = value.parse().ok().filter(|&number: &u64| number > 0);
+    number
+        .ok_or_else(|| format!("`{name}={value}` is not a number: write one such as `{name}=500`"))
+}
+
 fn split_unit(value: &str) -> (&str, &str) {
     let value = value.trim();
     let end = value
@@ -504,8 +547,18 @@ mod tests {
         accepts(
             "timeout=500ms memory=2GiB",
             with(|a| {
-                a.timeout = Some(Duration::from_millis(500));
-                a.memory = Some(2 << 30);
+                a.limits.timeout = Some(Duration::from_millis(500));
+                a.limits.memory = Some(2 << 30);
+            }),
+        );
+        accepts(
+            "max-output=1MB processes=9 max-scratch=2KiB max-file-size=3 open-files=4",
+            with(|a| {
+                a.limits.output = Some(1_000_000);
+                a.limits.processes = Some(9);
+                a.limits.scratch = Some(2048);
+                a.limits.file_size = Some(3);
+                a.limits.open_files = Some(4);
             }),
         );
         accepts(
@@ -594,6 +647,10 @@ mod tests {
         rejects(
             "timeout=soon",
             "`soon` is not a duration: write one such as `30s`, `500ms` or `2m`",
+        );
+        rejects(
+            "processes=many",
+            "`processes=many` is not a number: write one such as `processes=500`",
         );
         rejects(
             "stdin=\"a",

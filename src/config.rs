@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use pep440_rs::Version;
 use serde::Deserialize;
 
-use crate::attributes;
+use crate::attributes::{self, OwnLimits};
 use crate::doctest::Flags;
 
 /// The name of the file, looked for in the current directory and above.
@@ -81,7 +81,7 @@ pub enum Sandbox {
     Off,
 }
 
-/// What an example may use up. Each can be set for one example where that makes sense.
+/// What an example may use up. An attribute of the same name sets each of them for one example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub timeout: Duration,
@@ -108,6 +108,22 @@ impl Default for Limits {
             output: 10 << 20,
             file_size: 1 << 30,
             open_files: 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// These, where an example or its session has none of its own.
+    #[must_use]
+    pub fn with(self, own: OwnLimits) -> Limits {
+        Limits {
+            timeout: own.timeout.unwrap_or(self.timeout),
+            memory: own.memory.or(self.memory),
+            processes: own.processes.unwrap_or(self.processes),
+            scratch: own.scratch.unwrap_or(self.scratch),
+            output: own.output.unwrap_or(self.output),
+            file_size: own.file_size.unwrap_or(self.file_size),
+            open_files: own.open_files.unwrap_or(self.open_files),
         }
     }
 }
@@ -331,7 +347,7 @@ pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional
 # Packages that the examples need, as pip reads them; provided in an environment under `.verify/`.
 # requirements = "requirements.txt"
 
-# Limits of each example.
+# Limits. An attribute of the same name sets each of them for one example, such as `memory=8GiB`.
 # timeout = "30s"
 # memory = "4GiB"          # of all its processes, or "unlimited"; each may reserve four times as much
 # processes = 256          # at once

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::attributes::Need;
+use crate::attributes::{Need, OwnLimits};
 use crate::example::{Example, Kind};
 
 /// What stands in a source.
@@ -123,6 +123,8 @@ pub struct Demand<'a> {
     pub is_bare: bool,
     /// What its examples say that they need.
     pub needs: Vec<&'a Need>,
+    /// What its examples may use up, where they say so.
+    pub limits: OwnLimits,
 }
 
 impl<'a> Demand<'a> {
@@ -135,6 +137,7 @@ impl<'a> Demand<'a> {
                 demand.imports.insert("traceback");
             }
             demand.needs.extend(&example.attributes.requires);
+            demand.limits = demand.limits.shared(example.attributes.limits);
             demand.read_signs(&example.source);
         }
         demand
@@ -153,6 +156,12 @@ impl<'a> Demand<'a> {
             }
         }
     }
+}
+
+/// The largest limits that one of these sessions asks for.
+pub fn shared_limits(demands: &[Demand<'_>]) -> OwnLimits {
+    let all = demands.iter().map(|demand| demand.limits);
+    all.fold(OwnLimits::default(), OwnLimits::shared)
 }
 
 /// Standard library modules that more than one of these sessions imports: one that a single session imports costs

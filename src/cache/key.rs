@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pep440_rs::Version;
 
-use crate::attributes::Need;
+use crate::attributes::{Attributes, Need, OwnLimits};
 use crate::book::Page;
 use crate::config::Config;
 use crate::digest::{self, Digest, Digester};
@@ -38,7 +38,7 @@ impl Parts {
     pub(super) fn of(session: &Session<'_>) -> Parts {
         let Session { page, .. } = *session;
         // The name under which an example is saved passes over those that the page gives to files, and
-        // the memory of a session is what any of its examples asks for.
+        // what a session may use up is what any of its examples asks for.
         let surroundings: Vec<_> = page
             .examples
             .iter()
@@ -46,12 +46,12 @@ impl Parts {
                 let attributes = &example.attributes;
                 (
                     &attributes.file,
-                    attributes.memory,
+                    attributes.limits.shared(OwnLimits::default()),
                     example.topic,
                     &attributes.session,
                 )
             })
-            .filter(|(file, memory, ..)| file.is_some() || memory.is_some())
+            .filter(|(file, limits, ..)| file.is_some() || *limits != OwnLimits::default())
             .collect();
         let is_recorded = page.recording.is_some();
         let mut parts = Parts {
@@ -94,7 +94,7 @@ impl Parts {
         let contents = (&example.kind, &example.source, shown);
         self.add(format!("example `{id}`"), Digest::of_debug(&contents));
         // The id names the recording, and is not otherwise heard of.
-        let attributes = crate::attributes::Attributes {
+        let attributes = Attributes {
             id: None,
             ..example.attributes.clone()
         };

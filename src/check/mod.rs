@@ -557,7 +557,11 @@ fn host_options(run: &Run<'_>, demands: &[Demand<'_>]) -> Result<host::Options> 
         probe: probe.into_iter().collect(),
         programs: programs.into_iter().collect(),
         environment: run.config.environment.clone().into_iter().collect(),
-        most_scratch: run.config.limits.scratch,
+        most_scratch: run
+            .config
+            .limits
+            .with(demand::shared_limits(demands))
+            .scratch,
         sandbox,
     })
 }

@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result};
 
 use super::runner::Runner;
 use super::{SessionPlan, artifact_path};
+use crate::attributes::OwnLimits;
 use crate::book::Page;
 use crate::compare;
-use crate::config::Output;
+use crate::config::{Limits, Output};
 use crate::console;
 use crate::doctest::Flags;
 use crate::example::{Example, Kind};
-use crate::host::{self, Host, Running, Start};
+use crate::host::{Host, Running, Start};
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::{Mode, Observed, ProcessLimits, Program, Statement, Unit};
@@ -37,8 +38,8 @@ pub(super) struct Session<'r, 'a> {
     examples: Vec<&'a Example>,
     /// The last of them that runs in the interpreter.
     last: Option<usize>,
-    /// The largest limit that one of its examples asks for: they share a process.
-    memory: Option<u64>,
+    /// What holds for all of its examples, which share processes and a directory.
+    limits: Limits,
     /// Names of files that examples of the page are written to.
     taken: HashSet<&'a str>,
     pub(super) scratch: PathBuf,
@@ -123,11 +124,12 @@ impl<'r, 'a> Session<'r, 'a> {
             last: plan.examples.iter().rposition(|&at| {
                 runner.runs_in_python(&page.examples[at], runner.is_probe(plan, at))
             }),
-            memory: plan
-                .all()
-                .iter()
-                .filter_map(|&at| page.examples[at].attributes.memory)
-                .max(),
+            limits: runner.run.config.limits.with(
+                plan.all()
+                    .iter()
+                    .map(|&at| page.examples[at].attributes.limits)
+                    .fold(OwnLimits::default(), OwnLimits::shared),
+            ),
             taken: page
                 .examples
                 .iter()
@@ -187,11 +189,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 serde_json::to_string(&unit).expect("units serialize")
             }
         };
-        let limits = (
-            self.own_network,
-            ProcessLimits::of(config, self.memory),
-            self.limits(example),
-        );
+        let limits = (self.own_network, self.limits, self.limits(example));
         format!("{runs} {:?} {limits:?}", example.attributes.artifacts)
     }
 
@@ -332,11 +330,10 @@ impl<'r, 'a> Session<'r, 'a> {
 
     fn run_python(&mut self, example: &'a Example, last: bool) -> Result<Outcome> {
         if self.running.is_none() {
-            let limits = ProcessLimits::of(self.runner.run.config, self.memory);
             self.running = Some(self.host.session(Start {
                 directory: self.directory,
                 scratch: &self.scratch,
-                limits,
+                limits: ProcessLimits::of(&self.limits),
                 program: Program::Python,
                 own_network: self.own_network,
             })?);
@@ -492,11 +489,10 @@ impl<'r, 'a> Session<'r, 'a> {
             ));
         }
         script.push_str(&console::script(commands));
-        let limits = ProcessLimits::of(self.runner.run.config, example.attributes.memory);
         let mut shell = host.session(Start {
             directory: self.directory,
             scratch: &self.scratch,
-            limits,
+            limits: ProcessLimits::of(&self.limits),
             program: Program::Shell { program, script },
             own_network: self.own_network,
         })?;
@@ -511,20 +507,13 @@ impl<'r, 'a> Session<'r, 'a> {
         })
     }
 
-    fn limits(&self, example: &Example) -> host::Limits {
-        let config = &self.runner.run.config.limits;
-        let timeout = example
-            .attributes
-            .timeout
-            .or(self.runner.run.settings.timeout)
-            .unwrap_or(config.timeout);
-        host::Limits {
-            timeout,
-            output: config.output,
-            memory: self.memory.or(config.memory),
-            processes: config.processes,
-            scratch: config.scratch,
-        }
+    fn limits(&self, example: &Example) -> Limits {
+        let own = example.attributes.limits;
+        self.limits.with(OwnLimits {
+            timeout: own.timeout.or(self.runner.run.settings.timeout),
+            output: own.output,
+            ..OwnLimits::default()
+        })
     }
 
     fn write_file(&mut self, example: &'a Example, name: &str) {

@@ -25,13 +25,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 pub use checkpoint::{Checkpoint, Untrue};
 pub use hosts::Hosts;
-pub use running::{Limits, Running, UnitOutcome};
+pub use running::{Running, UnitOutcome};
 use rustix::process::{Pid, WaitOptions};
 pub use stop::Stop;
 
 use self::origin::Origin;
 use crate::conditions::Conditions;
-use crate::config::Config;
+use crate::config;
 use crate::interpreter::Interpreter;
 use crate::processes;
 use crate::protocol::{
@@ -454,13 +454,11 @@ fn is_executable(path: &Path) -> bool {
 }
 
 impl ProcessLimits {
-    pub fn of(config: &Config, memory: Option<u64>) -> ProcessLimits {
+    pub fn of(limits: &config::Limits) -> ProcessLimits {
         ProcessLimits {
-            memory: memory
-                .or(config.limits.memory)
-                .map(|bytes| bytes.saturating_mul(RESERVED)),
-            file_size: Some(config.limits.file_size),
-            open_files: Some(config.limits.open_files),
+            memory: limits.memory.map(|bytes| bytes.saturating_mul(RESERVED)),
+            file_size: Some(limits.file_size),
+            open_files: Some(limits.open_files),
         }
     }
 }

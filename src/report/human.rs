@@ -514,16 +514,16 @@ pub(super) fn headline(verdict: &Verdict) -> String {
         ),
         Failure::TooMuch { of, limit } => match of {
             Resource::Output => format!(
-                "printed more than {limit} bytes, its limit; raise it with `max-output` in `verify.toml`"
+                "printed more than {limit} bytes, its limit; raise it with `max-output=` here or in `verify.toml`"
             ),
             Resource::Memory => format!(
                 "used more than {limit} bytes of memory, its limit; raise it with `memory=` here or in `verify.toml`"
             ),
             Resource::Processes => format!(
-                "had more than {limit} processes at once, its limit; raise it with `processes` in `verify.toml`"
+                "had more than {limit} processes at once, its limit; raise it with `processes=` here or in `verify.toml`"
             ),
             Resource::Scratch => format!(
-                "filled its directory with more than {limit} bytes, its limit; raise it with `max-scratch` in `verify.toml`"
+                "filled its directory with more than {limit} bytes, its limit; raise it with `max-scratch=` here or in `verify.toml`"
             ),
         },
         Failure::Lost { reason } => format!("no result arrived: {reason}"),
@@ -557,9 +557,9 @@ fn limit_met(exception: &Exception) -> &'static str {
     if exception.is_a("MemoryError") || says("can't start new thread") {
         "; if that is its limit, raise it with `memory=` here or in `verify.toml`"
     } else if exception.is_a("OSError") && says("[Errno 24]") {
-        "; if that is its limit, raise it with `open-files` in `verify.toml`"
+        "; if that is its limit, raise it with `open-files=` here or in `verify.toml`"
     } else if exception.is_a("OSError") && says("[Errno 27]") {
-        "; if that is its limit, raise it with `max-file-size` in `verify.toml`"
+        "; if that is its limit, raise it with `max-file-size=` here or in `verify.toml`"
     } else {
         ""
     }

@@ -546,7 +546,7 @@ fn an_example_that_prints_too_much() {
     // How much of the flood arrived is chance.
     assert_eq!(ran.status, 1);
     assert!(
-        ran.stdout.contains("error: printed more than 10000 bytes, its limit; raise it with `max-output` in `verify.toml`\n"),
+        ran.stdout.contains("error: printed more than 10000 bytes, its limit; raise it with `max-output=` here or in `verify.toml`\n"),
         "{}",
         ran.stdout
     );
