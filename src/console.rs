@@ -71,11 +71,13 @@ pub fn parse(block: &str) -> Vec<Command> {
     commands
 }
 
-/// The shell script that runs the commands one by one in one shell, so that `cd` and variables last. After
-/// each it writes the status to descriptor 9 and waits there for a line; the next one finds it in `$?`.
+/// The shell script that runs the commands one by one in one shell, so that `cd` and variables last. From
+/// descriptor 9 it first reads a word that none of the programs that it starts gets to know. After each command it
+/// writes this word and the status there and waits for a line; the next command finds the status in `$?`.
 pub fn script(commands: &[Command]) -> String {
-    let mut script =
-        "__verify() { echo \"$1\" >&9; IFS= read -r _ <&9; return \"$1\"; }; ".to_owned();
+    let mut script = "IFS= read -r __verify_seal <&9; \
+        __verify() { echo \"$__verify_seal $1\" >&9; IFS= read -r _ <&9; return \"$1\"; }; "
+        .to_owned();
     for command in commands {
         script.push_str(&command.text);
         script.push_str("\n__verify $?\n");

@@ -287,8 +287,14 @@ pub enum UnitEnd {
 
 /// What each report of a session begins with: a random number that crosses before the first example runs, and
 /// never again towards the session. An example that finds the control socket can neither read it there
-/// nor write a frame that passes for a report. What remains is an example that reads the memory of its own
-/// process; against that nothing within the process helps.
+/// nor write a frame that passes for a report. A shell gets it as a word for its variable, which its programs do
+/// not inherit.
+///
+/// What remains is an example that goes through the memory of its own process, and no protocol helps against
+/// that. Whatever the process does to get or use a secret when an example has ended, the example can make it do
+/// before; and whatever of it could be checked from outside is the process's own doing as well. It gains
+/// little: who can write such an example can write one that prints what is expected and nothing else. What it
+/// says, it says of its own session alone, since every process has another seal.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal([u8; 16]);
 
@@ -297,6 +303,15 @@ impl Seal {
         let mut bytes = [0; 16];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         Ok(Seal(bytes))
+    }
+}
+
+/// As one word.
+impl std::fmt::Display for Seal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 

@@ -171,7 +171,6 @@ impl<'r, 'a> Session<'r, 'a> {
     /// All that running an example depends on besides those before it; empty where it is not run.
     fn input(&mut self, step: usize) -> String {
         let example = self.examples[step];
-        let config = self.runner.run.config;
         // Probes leave no traces.
         let is_probe = false;
         if self.runner.reason_to_skip(example, is_probe).is_some() {

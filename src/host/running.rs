@@ -13,6 +13,7 @@ use rustix::process::Pid;
 
 use super::origin::Origin;
 use super::stop::Stop;
+use crate::config::Limits;
 use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
 use crate::protocol::{
@@ -36,20 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const FASTEST: u128 = 32;
 
 const TAMPERED: &str = "it wrote to the descriptor by which `verify` learns how it ended";
-
-/// The limits that this side keeps.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub timeout: Duration,
-    /// Bytes on stdout and stderr together.
-    pub output: u64,
-    /// Bytes of memory of all processes together.
-    pub memory: Option<u64>,
-    /// Processes at once.
-    pub processes: u64,
-    /// Bytes in the session's directory.
-    pub scratch: u64,
-}
 
 /// What one unit did, as far as this side can see it.
 #[derive(Debug)]
@@ -272,6 +259,8 @@ impl Running {
         let mut deadline = started + limits.timeout;
         let mut steps = Vec::new();
         let mut step_start = 0;
+        let seal = self.setup.seal.to_string();
+        let _ = io::Write::write_all(&mut self.control, format!("{seal}\n").as_bytes());
         let ending = loop {
             match self.wait(deadline, &limits, stop) {
                 Wake::Control => {
@@ -279,16 +268,18 @@ impl Running {
                         continue;
                     };
                     let line: Vec<u8> = self.received.drain(..=end).collect();
-                    if steps.len() == commands {
+                    let line = String::from_utf8_lossy(&line);
+                    let status = line.strip_prefix(&seal).filter(|_| steps.len() < commands);
+                    let Some(status) = status else {
                         self.end_now();
                         break Ending::Lost {
                             reason: TAMPERED.to_owned(),
                         };
-                    }
+                    };
                     self.drain();
                     steps.push(StepOutcome {
                         stdout: self.stdout.bytes[step_start..].to_vec(),
-                        status: String::from_utf8_lossy(&line).trim().parse().ok(),
+                        status: status.trim().parse().ok(),
                         ..StepOutcome::default()
                     });
                     step_start = self.stdout.bytes.len();

@@ -9,16 +9,57 @@
     reason = "in a test, a panic is how a failure is told, and what was not tried is told besides"
 )]
 
+mod lacking;
 mod table;
 mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use lacking::{LANDLOCK, Lacking, NAMESPACES};
 use table::{ATTACKS, Attack};
 use victims::Victims;
 
 /// What an example prints when it has done what it must not be able to do.
 const SUCCESS: &str = "the attack succeeded";
+
+/// The program under test, if it is not where it was built.
+const PROGRAM: &str = "VERIFY_UNDER_ATTACK";
+
+/// Machines that lack a layer, each with the attacks that get through there: the header has to say of each of their
+/// protections that it does not hold.
+const MACHINES: &[(&str, Lacking, &[&str])] = &[
+    (
+        "without namespaces",
+        NAMESPACES,
+        &[
+            "change-mode",
+            "change-mode-of-directory",
+            "change-time",
+            "change-owner",
+            "set-extended-attribute",
+            "write-to-shared-memory",
+            "read-shared-memory",
+            "read-command-lines",
+            "slow-down",
+            "limit-process",
+            "pin-process",
+            "attach-shared-memory",
+            "connect-to-loopback",
+            "connect-by-program",
+            "connect-in-disguise",
+            "ask-by-datagram",
+            "connect-to-local-service",
+            "connect-to-local-service-by-link",
+        ],
+    ),
+    ("without Landlock", LANDLOCK, &[]),
+];
 
 #[test]
 fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
@@ -36,7 +77,7 @@ fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
 
     let mut toothless: Vec<String> = Vec::new();
     let off = Victims::new(&tried);
-    let without = off.run("off", Scratch::Chosen);
+    let without = off.run("off", Scratch::Chosen, None);
     tried.retain(|attack| {
         let works = off.harmed(attack, &without.said[attack.name]);
         if !works {
@@ -59,13 +100,18 @@ fn every_attack_succeeds_without_the_sandbox_and_fails_with_it() {
     for scratch in [Scratch::Usual, Scratch::Chosen] {
         keeps_off(&tried, &untried, scratch);
     }
+    let faults: Vec<String> = MACHINES
+        .iter()
+        .flat_map(|machine| what_gets_through(&tried, machine))
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// Tries them with the sandbox.
 fn keeps_off(possible: &[&Attack], impossible: &[String], scratch: Scratch) {
     let (mut tried, mut untried) = (possible.to_vec(), impossible.to_vec());
     let on = Victims::new(&tried);
-    let with = on.run("on", scratch);
+    let with = on.run("on", scratch, None);
     tried.retain(|attack| {
         let missing = with.missing.get(attack.kept_off_by);
         if let Some(missing) = missing {
@@ -73,12 +119,7 @@ fn keeps_off(possible: &[&Attack], impossible: &[String], scratch: Scratch) {
         }
         missing.is_none()
     });
-    let successful: Vec<&str> = tried
-        .iter()
-        .filter(|attack| on.harmed(attack, &with.said[attack.name]))
-        .map(|attack| attack.name)
-        .collect();
-
+    let successful = on.successful(&tried, &with);
     eprintln!(
         "{scratch:?} scratch: {} attacks tried, {} not",
         tried.len(),
@@ -98,6 +139,95 @@ fn keeps_off(possible: &[&Attack], impossible: &[String], scratch: Scratch) {
         "only {} attacks were tried",
         tried.len()
     );
+}
+
+/// Tries them where a layer is missing, also those whose protection is not whole: most of it holds all the same.
+/// Returns what should have held.
+fn what_gets_through(
+    tried: &[&Attack],
+    &(name, lacking, get_through): &(&str, Lacking, &[&str]),
+) -> Vec<String> {
+    let on = Victims::new(tried);
+    let with = on.run("on", Scratch::Chosen, Some(lacking));
+    let successful = on.successful(tried, &with);
+    eprintln!(
+        "{name}: {} attacks tried, got through: {}",
+        tried.len(),
+        successful.join(", ")
+    );
+    let mut faults = Vec::new();
+    for attack in tried {
+        let protection = attack.kept_off_by;
+        if !successful.contains(&attack.name) {
+            continue;
+        }
+        if !get_through.contains(&attack.name) {
+            faults.push(format!("{} succeeded {name}", attack.name));
+        }
+        if !with.missing.contains_key(protection) {
+            faults.push(format!(
+                "{} succeeded {name}, and the header says that `{protection}` holds",
+                attack.name
+            ));
+        }
+    }
+    faults
+}
+
+#[test]
+fn the_same_as_an_ordinary_user() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tried: only root can become another user; all else ran as an ordinary one");
+        return;
+    }
+    // Programs and victims have to lie where everybody may read.
+    let directory = tempfile::Builder::new()
+        .prefix("nobody-")
+        .tempdir()
+        .unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let own = Path::new(env!("CARGO_BIN_EXE_verify"));
+    for program in ["verify", "verify-python"] {
+        fs::copy(own.with_file_name(program), at(program)).unwrap();
+    }
+    fs::copy(std::env::current_exe().unwrap(), at("attacks")).unwrap();
+    fs::create_dir(at("tmp")).unwrap();
+    for path in [directory.path().to_owned(), at("tmp")] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let as_nobody = |program: PathBuf, words: &[&str]| {
+        let output = Command::new(program)
+            .args(words)
+            .current_dir(directory.path())
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", directory.path())
+            .env("TMPDIR", at("tmp"))
+            .env(PROGRAM, at("verify"))
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text.into_owned())
+    };
+    let (has_python, said) = as_nobody(at("verify"), &["doctor"]);
+    if !has_python {
+        eprintln!("not tried: no Python that everybody may use: {said}");
+        return;
+    }
+    let test = "every_attack_succeeds_without_the_sandbox_and_fails_with_it";
+    let (passed, said) = as_nobody(at("attacks"), &["--exact", test, "--nocapture"]);
+    eprintln!("{said}");
+    assert!(passed, "as an ordinary user: {said}");
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+/// Where it lies.
+fn program() -> OsString {
+    std::env::var_os(PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_verify").into())
 }
 
 /// Where sessions have their directories.

@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use verify::interpreter;
 
+use crate::lacking::Lacking;
 use crate::table::{Attack, Harm};
-use crate::{Ran, SUCCESS, Scratch};
+use crate::{Ran, SUCCESS, Scratch, program};
 
 /// How long a signal may take to end its process.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub(crate) struct Victims {
     site_packages: PathBuf,
     processes: RefCell<BTreeMap<String, Child>>,
     before: BTreeMap<String, State>,
+    /// By which key the attackers find the shared memory, and its number.
+    key: libc::key_t,
     shared_memory: libc::c_int,
     /// Open without close-on-exec while the program runs.
     inherited: File,
@@ -107,13 +110,15 @@ impl Victims {
         let inherited_path = root.join("inherited");
         fs::write(&inherited_path, &secret).unwrap();
 
+        let key = 0x5ec2_0000 | (std::process::id() & 0xffff).cast_signed();
         let mut victims = Victims {
+            key,
             id,
             python,
             site_packages,
             processes: RefCell::new(BTreeMap::new()),
             before: BTreeMap::new(),
-            shared_memory: shared_memory(&secret),
+            shared_memory: shared_memory(key, &secret),
             inherited: File::open(inherited_path).unwrap(),
             secret,
             top,
@@ -207,13 +212,14 @@ impl Victims {
         let is_meeting = attack.name.ends_with("scratch-of-other-session");
         let more = if is_meeting { MORE_EXAMPLES } else { "" };
         let page = format!(
-            "```python\n{}{network}\nV = {:?}\nBOOK = {:?}\nHOME = {:?}\nID = {:?}\nKEY = {KEY}\n\
+            "```python\n{}{network}\nV = {:?}\nBOOK = {:?}\nHOME = {:?}\nID = {:?}\nKEY = {}\n\
              PID = {pid}\nTCP = {tcp}\nUDP = {udp}\n{}\n```\n{more}",
             PRELUDE.replace("SUCCESS", SUCCESS),
             directory.to_str().unwrap(),
             root.join("book").to_str().unwrap(),
             root.join("home").to_str().unwrap(),
             self.id,
+            self.key,
             attack.code.trim(),
         );
         fs::write(root.join(format!("book/pages/{}.md", attack.name)), page).unwrap();
@@ -230,14 +236,15 @@ impl Victims {
     }
 
     /// Runs all attacks, each on a page of its own.
-    pub(crate) fn run(&self, sandbox: &str, scratch: Scratch) -> Ran {
+    pub(crate) fn run(&self, sandbox: &str, scratch: Scratch, lacking: Option<Lacking>) -> Ran {
         rustix::io::fcntl_setfd(&self.inherited, rustix::io::FdFlags::empty()).unwrap();
         let root = self.root();
         let chosen = match scratch {
             Scratch::Chosen => Some(("TMPDIR", root.join("tmp"))),
             Scratch::Usual => None,
         };
-        let output = Command::new(env!("CARGO_BIN_EXE_verify"))
+        let mut command = Command::new(program());
+        command
             .args(["--format", "json", "-j", "4", "--no-sync", "--python"])
             .arg(&self.python)
             .arg(format!("--sandbox={sandbox}"))
@@ -247,9 +254,11 @@ impl Victims {
             .env("HOME", root.join("home"))
             .envs(chosen)
             .env("CREDENTIALS", format!("{} {}", self.id, self.secret))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        if let Some(lacking) = lacking {
+            lacking.on(&mut command);
+        }
+        let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let mut ran = Ran {
             said: BTreeMap::new(),
@@ -309,6 +318,15 @@ impl Victims {
         }
     }
 
+    /// Which of these did.
+    pub(crate) fn successful(&self, attacks: &[&Attack], ran: &Ran) -> Vec<&'static str> {
+        let attacks = attacks.iter();
+        attacks
+            .filter(|attack| self.harmed(attack, &ran.said[attack.name]))
+            .map(|attack| attack.name)
+            .collect()
+    }
+
     fn state(&self, attack: &Attack) -> State {
         match attack.harm {
             Harm::Alters(place) => self.files_at(place),
@@ -351,17 +369,14 @@ impl Drop for Victims {
     }
 }
 
-/// By which key the attackers find the shared memory.
-const KEY: libc::key_t = 0x5ec2_e700;
-
 const MORE_EXAMPLES: &str =
     "\n```python\npass\n```\n\n```python\npass\n```\n\n```python\npass\n```\n";
 
 /// A segment of System V with the secret in it.
-fn shared_memory(secret: &str) -> libc::c_int {
+fn shared_memory(key: libc::key_t, secret: &str) -> libc::c_int {
     // SAFETY: the segment is larger than what is copied to it.
     unsafe {
-        let segment = libc::shmget(KEY, 4096, libc::IPC_CREAT | 0o600);
+        let segment = libc::shmget(key, 4096, libc::IPC_CREAT | 0o600);
         let at = libc::shmat(segment, std::ptr::null(), 0);
         if at as isize != -1 {
             at.cast::<u8>()

@@ -234,7 +234,7 @@ const OUTPUT: &[Case] = &[
         "fifty-megabytes-in-a-line",
         Fails(
             "too_much_output",
-            "printed more than 10485760 bytes, its limit; raise it with `max-output`",
+            "printed more than 10485760 bytes, its limit; raise it with `max-output=`",
         ),
         "print('x' * 50_000_000)",
     ),
@@ -244,13 +244,19 @@ const OUTPUT: &[Case] = &[
         "for number in range(1_000_000):\n    print(number)",
     ),
     case(
+        "twelve-megabytes-as-announced",
+        Passes,
+        "print('x' * 12_000_000)",
+    )
+    .with("max-output=20MB"),
+    case(
         "endless-output",
-        Fails("too_much_output", "raise it with `max-output`"),
+        Fails("too_much_output", "raise it with `max-output=`"),
         "while True: print('more')",
     ),
     case(
         "endless-errors",
-        Fails("too_much_output", "raise it with `max-output`"),
+        Fails("too_much_output", "raise it with `max-output=`"),
         "import sys\nwhile True: print('more', file=sys.stderr)",
     ),
     case(
@@ -334,14 +340,20 @@ const RESOURCES: &[Case] = &[
     // Doubles eight times and stops, where a fork bomb would go on.
     case(
         "fork-bomb",
-        Fails("too_many_processes", "had more than 20 processes at once, its limit; raise it with `processes` in `verify.toml`"),
+        Fails("too_many_processes", "had more than 20 processes at once, its limit; raise it with `processes=` here or in `verify.toml`"),
         "import os, time\nfor _ in range(8):\n    os.fork()\ntime.sleep(1000)",
     ),
     case(
         "fork-bomb-of-orphans",
-        Fails("too_many_processes", "raise it with `processes`"),
+        Fails("too_many_processes", "raise it with `processes=`"),
         "import os, time\nfor _ in range(100):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n            time.sleep(1000)\n        os._exit(0)\n    os.wait()\ntime.sleep(1000)",
     ),
+    case(
+        "processes-as-announced",
+        Passes,
+        "import os, time\nfor _ in range(30):\n    if os.fork() == 0:\n        time.sleep(0.3)\n        os._exit(0)\nfor _ in range(30):\n    os.wait()",
+    )
+    .with("processes=40"),
     case(
         "a-thousand-threads",
         Passes,
@@ -355,33 +367,45 @@ const RESOURCES: &[Case] = &[
     ),
     case(
         "ten-thousand-open-files",
-        Fails("raised", "raised OSError: [Errno 24] Too many open files: '/dev/null'; if that is its limit, raise it with `open-files` in `verify.toml`"),
+        Fails("raised", "raised OSError: [Errno 24] Too many open files: '/dev/null'; if that is its limit, raise it with `open-files=` here or in `verify.toml`"),
         "files = [open('/dev/null') for _ in range(10_000)]",
     ),
     case(
+        "open-files-as-announced",
+        Passes,
+        "files = [open('/dev/null') for _ in range(300)]",
+    )
+    .with("open-files=400"),
+    case(
+        "large-file-as-announced",
+        Passes,
+        "with open('large', 'wb', buffering=0) as file:\n    for _ in range(30):\n        file.write(bytes(1_000_000))",
+    )
+    .with("max-file-size=40MB max-scratch=40MB"),
+    case(
         "large-file",
-        Fails("raised", "raised OSError: [Errno 27] File too large; if that is its limit, raise it with `max-file-size` in `verify.toml`"),
+        Fails("raised", "raised OSError: [Errno 27] File too large; if that is its limit, raise it with `max-file-size=` here or in `verify.toml`"),
         "with open('large', 'wb', buffering=0) as file:\n    while True:\n        file.write(bytes(1_000_000))",
     ),
     case(
         "full-directory",
-        Fails("too_much_scratch", "filled its directory with more than 20000000 bytes, its limit; raise it with `max-scratch` in `verify.toml`"),
+        Fails("too_much_scratch", "filled its directory with more than 20000000 bytes, its limit; raise it with `max-scratch=` here or in `verify.toml`"),
         "import time\nfor number in range(3):\n    with open(f'file{number}', 'wb') as file:\n        file.write(bytes(10_000_000))\ntime.sleep(1000)",
     ),
     case(
         "full-directory-at-its-end",
-        Fails("too_much_scratch", "raise it with `max-scratch`"),
+        Fails("too_much_scratch", "raise it with `max-scratch=`"),
         "for number in range(3):\n    with open(f'file{number}', 'wb') as file:\n        file.write(bytes(10_000_000))",
     ),
     case(
         "full-directory-at-the-end-of-its-session",
-        Fails("too_much_scratch", "raise it with `max-scratch`"),
+        Fails("too_much_scratch", "raise it with `max-scratch=`"),
         "for number in range(3):\n    with open(f'file{number}', 'wb') as file:\n        file.write(bytes(10_000_000))",
     )
     .last(),
     case(
         "many-small-files",
-        Fails("too_much_scratch", "raise it with `max-scratch`"),
+        Fails("too_much_scratch", "raise it with `max-scratch=`"),
         "for number in range(25_000):\n    open(str(number), 'w').close()",
     ),
     case(
@@ -417,28 +441,43 @@ const PATCHED: &[Case] = &[
     case("puts-a-link-in-the-way", Passes, "import os; os.symlink('/dev/full', 'example_3.py')"),
 ];
 
+const ALL: [&[Case]; 6] = [ENDINGS, HANGS, LEFT_BEHIND, OUTPUT, DESCRIPTORS, PATCHED];
+
 #[test]
 fn each_attack_is_judged_by_name_and_disturbs_no_other() {
-    let groups = [ENDINGS, HANGS, LEFT_BEHIND, OUTPUT, DESCRIPTORS, PATCHED];
-    judge_all(&groups, "timeout = \"60s\"\n");
+    judge_all(&ALL, "timeout = \"60s\"\n", "");
+}
+
+/// No verdict leans on the sandbox.
+#[test]
+fn each_attack_is_judged_by_name_without_the_sandbox_too() {
+    judge_all(&ALL, "timeout = \"60s\"\n", "--sandbox=off");
 }
 
 /// Limits are low, so that a test which fails does no harm to the machine.
+const LOW: &str = "timeout = \"60s\"\nmemory = \"300MiB\"\nprocesses = 20\nmax-scratch = \"20MB\"\n\
+                   max-file-size = \"15MB\"\nopen-files = 200\n";
+
 #[test]
 fn each_limit_is_kept_and_named() {
-    let limits = "timeout = \"60s\"\nmemory = \"300MiB\"\nprocesses = 20\nmax-scratch = \"20MB\"\n\
-                  max-file-size = \"15MB\"\nopen-files = 200\n";
-    judge_all(&[RESOURCES], limits);
+    judge_all(&[RESOURCES], LOW, "");
+}
+
+#[test]
+fn each_limit_is_kept_and_named_without_the_sandbox_too() {
+    judge_all(&[RESOURCES], LOW, "--sandbox=off");
 }
 
 /// Runs all cases as one book, and judges each.
 #[track_caller]
-fn judge_all(groups: &[&[Case]], config: &str) {
+fn judge_all(groups: &[&[Case]], config: &str, words: &str) {
     let mut project = Project::new().with("verify.toml", config);
     for case in groups.iter().copied().flatten() {
         project = project.with(&format!("{}.md", case.name), case.page());
     }
-    let ran = project.verify("--format json --output report.json -j 2 -q");
+    let ran = project.verify(&format!(
+        "--format json --output report.json -j 2 -q {words}"
+    ));
     assert_eq!(ran.status, 1, "{}", ran.text());
     assert!(
         !ran.text().contains('\u{1b}'),
@@ -506,7 +545,7 @@ fn judge(case: &Case, examples: &BTreeMap<String, Value>) -> Result<(), String> 
 }
 
 /// The same in the other kinds of block.
-const BLOCKS: &str = "# Page
+const BLOCKS: &str = r#"# Page
 
 ```python id=transcript-that-exits fresh
 >>> print('kept')
@@ -558,6 +597,22 @@ $ echo 0 >&9
 $ true
 ```
 
+```console id=shell-that-forges-a-status fresh
+$ echo kept
+kept
+$ echo 0 >&9; read -r _ <&9; exit 0
+```
+
+```console id=program-that-forges-a-status fresh
+$ python -c "import os; os.write(9, b'0\n'); os.read(9, 1); os._exit(1)"
+```
+
+```console id=programs-are-not-told-the-seal fresh
+$ env | grep -c seal
+0
+? 1
+```
+
 ```console id=shell-with-orphans fresh
 $ (setsid sleep 1000 &) > /dev/null 2>&1
 $ echo kept
@@ -567,7 +622,7 @@ kept
 ```python id=bystander fresh
 assert 1 + 1 == 2
 ```
-";
+"#;
 
 #[test]
 fn other_kinds_of_block_are_no_weaker() {
@@ -597,6 +652,9 @@ fn other_kinds_of_block_are_no_weaker() {
             "shell-that-hangs failed timed_out",
             "shell-that-floods failed too_much_output",
             "shell-that-reports-too-much failed lost",
+            "shell-that-forges-a-status failed lost",
+            "program-that-forges-a-status failed lost",
+            "programs-are-not-told-the-seal verified ",
             "shell-with-orphans verified ",
             "bystander ran ",
         ]

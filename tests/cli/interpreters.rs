@@ -47,6 +47,33 @@ error: `[ROOT]/dying` does not answer as a python does, it exited with status 3 
 "#]]);
 }
 
+/// As `pyenv install` makes it, and many a build by hand.
+const STATIC: &str = r#"#!/bin/sh
+cat <<END
+
+verify-probe:{"implementation": "cpython", "version": [3, 12, 9], "full_version": "3.12.9", "executable": "$0",
+"base_executable": "$0", "prefix": "/nowhere", "base_prefix": "/nowhere", "purelib": "/nowhere", "library": [],
+"path": [], "free_threaded": false, "abi_flags": "", "multiarch": "", "library_names": ["libpython3.12.a"],
+"library_folders": ["/nowhere/lib"]}
+END
+"#;
+
+#[test]
+fn a_python_without_a_shared_library() {
+    let project = Project::new().with("a.md", PAGE);
+    let one_line = STATIC.replace(",\n", ", ");
+    project.write_program("python-static", &one_line);
+    let ran = project.verify("--python ./python-static");
+    assert_eq!(ran.status, 2, "{}", ran.text());
+    for part in [
+        "error: python `3.12.9` (`[ROOT]/python-static`) has no shared `libpython3.12` to embed: ",
+        "on Debian, `apt install libpython3.12`",
+        "PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force 3.12.9",
+    ] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+}
+
 #[test]
 fn no_python_at_all() {
     let project = Project::new().with("a.md", PAGE);

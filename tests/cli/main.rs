@@ -46,6 +46,8 @@ mod hostile;
 mod inline;
 mod interpreters;
 mod interrupted;
+#[path = "../attacks/lacking.rs"]
+mod lacking;
 mod mistakes;
 mod project;
 mod proving;

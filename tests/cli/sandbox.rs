@@ -1,33 +1,11 @@
 //! What the sandbox says of itself, where it says no, and what has to work in it as it does outside. The attacks
 //! that it must keep off are in `tests/attacks`.
 
-use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-
+use crate::lacking::{LANDLOCK, Lacking, NAMESPACES};
 use crate::project::{Project, VERIFY};
-
-/// Takes system calls from a program and all that it starts, as a kernel or container without them does.
-#[allow(unsafe_code, reason = "what runs between fork and exec")]
-pub(crate) fn deny(command: &mut Command, calls: &[i64]) {
-    let rules: BTreeMap<i64, _> = calls.iter().map(|&call| (call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let architecture = std::env::consts::ARCH.try_into().unwrap();
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).unwrap();
-    let program = BpfProgram::try_from(filter).unwrap();
-    // SAFETY: two system calls on memory that is there already.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::thread::set_no_new_privs(true)?;
-            seccompiler::apply_filter(&program).map_err(std::io::Error::other)
-        });
-    }
-}
-
-const NAMESPACES: &[i64] = &[libc::SYS_unshare];
-pub(crate) const LANDLOCK: &[i64] = &[libc::SYS_landlock_create_ruleset];
 
 fn one(code: &str) -> Project {
     Project::new().with("page.md", format!("# One\n\n```python\n{code}\n```\n"))
@@ -64,30 +42,30 @@ fn is_whole(project: &Project) -> bool {
 #[test]
 fn the_header_says_what_holds() {
     let project = one("print(1)");
-    let header = |words: &str, calls: &[i64]| {
+    let header = |words: &str, lacking: Option<Lacking>| {
         let mut command = project.command(words);
         // Two filters look alike until a session is started.
         command.arg("--no-cache");
-        if !calls.is_empty() {
-            deny(&mut command, calls);
+        if let Some(lacking) = lacking {
+            lacking.on(&mut command);
         }
         let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
         let line = text.lines().next().unwrap_or_default().to_owned();
         line.split_once("on 1 page")
             .map_or(line.clone(), |(_, rest)| rest.to_owned())
     };
-    assert_eq!(header("--sandbox=off", &[]), "; not sandboxed");
+    assert_eq!(header("--sandbox=off", None), "; not sandboxed");
     if is_whole(&project) {
         assert_eq!(
-            header("", &[]),
+            header("", None),
             "; sandboxed: files, network, processes, kernel"
         );
         assert_eq!(
-            header("", NAMESPACES),
+            header("", Some(NAMESPACES)),
             "; sandboxed: kernel; not files, network, processes: `verify doctor` says why"
         );
         assert_eq!(
-            header("", LANDLOCK),
+            header("", Some(LANDLOCK)),
             "; sandboxed: network, kernel; not files, processes: `verify doctor` says why"
         );
     }
@@ -110,11 +88,11 @@ for path in ("SECRET", "/proc/1/environ"):
         "page.md",
         text.replace("SECRET)", &format!("{:?})", secret.to_str().unwrap())),
     );
-    for calls in [NAMESPACES, LANDLOCK] {
-        let ran = project.verify_with("show page.md::one/1", |command| deny(command, calls));
+    for lacking in [NAMESPACES, LANDLOCK] {
+        let ran = project.verify_with("show page.md::one/1", |command| lacking.on(command));
         assert_eq!(ran.status, 0, "{}", ran.text());
         let said = ran.text();
-        assert!(!said.contains("    read it"), "{calls:?}: {said}");
+        assert!(!said.contains("    read it"), "{lacking:?}: {said}");
     }
 }
 
@@ -124,8 +102,8 @@ fn strict_runs_nothing_where_a_protection_is_missing() {
     if is_whole(&project) {
         assert_eq!(project.verify("--sandbox=strict").status, 0);
     }
-    for calls in [NAMESPACES, LANDLOCK] {
-        let ran = project.verify_with("--sandbox=strict", |command| deny(command, calls));
+    for lacking in [NAMESPACES, LANDLOCK] {
+        let ran = project.verify_with("--sandbox=strict", |command| lacking.on(command));
         assert_eq!(ran.status, 2, "{}", ran.text());
         assert!(
             ran.stderr.starts_with(
@@ -138,10 +116,10 @@ fn strict_runs_nothing_where_a_protection_is_missing() {
     }
     // The command line wins over what came with the pages.
     project.write("verify.toml", "sandbox = \"strict\"\n");
-    let ran = project.verify_with("", |command| deny(command, LANDLOCK));
+    let ran = project.verify_with("", |command| LANDLOCK.on(command));
     assert_eq!(ran.status, 2, "{}", ran.text());
     project.write("verify.toml", "sandbox = \"off\"\n");
-    let ran = project.verify_with("--sandbox=strict", |command| deny(command, LANDLOCK));
+    let ran = project.verify_with("--sandbox=strict", |command| LANDLOCK.on(command));
     assert_eq!(ran.status, 2, "{}", ran.text());
 }
 
@@ -431,7 +409,7 @@ fn the_doctor_tells_what_there_is_and_what_is_missing() {
         "{}",
         ran.text()
     );
-    let ran = project.verify_with("doctor", |command| deny(command, NAMESPACES));
+    let ran = project.verify_with("doctor", |command| NAMESPACES.on(command));
     assert!(
         ran.stdout
             .contains("  ✗ network    network namespaces are refused (")
@@ -441,7 +419,7 @@ fn the_doctor_tells_what_there_is_and_what_is_missing() {
         "{}",
         ran.text()
     );
-    let ran = project.verify_with("doctor", |command| deny(command, LANDLOCK));
+    let ran = project.verify_with("doctor", |command| LANDLOCK.on(command));
     assert!(
         ran.stdout.contains("all of Landlock takes Linux 6.12"),
         "{}",

@@ -103,7 +103,7 @@ impl Sandbox {
             // Up to 2, files that may not be written can be truncated; it also never covers what `chmod`
             // and sockets do.
             (_, false) => Some(format!(
-                "modes and times of files, sockets of local services and `/dev/shm` are not covered: mount namespaces are refused ({refused})"
+                "modes and times of files, sockets of local services and shared memory are not covered: mount namespaces are refused ({refused})"
             )),
             (_, true) => None,
         };
@@ -117,7 +117,7 @@ impl Sandbox {
         let processes = match (landlock, self.namespaces.processes, &self.syscalls) {
             (6.., true, _) => None,
             (6.., false, _) => Some(format!(
-                "command lines of other processes can be read: process namespaces are refused ({refused})"
+                "command lines of other processes can be read, and their priorities and limits changed: process namespaces are refused ({refused})"
             )),
             (_, true, _) => Some(
                 "the kernel's Landlock is older than 6.12, so sessions can signal each other"
