@@ -128,7 +128,7 @@ pub fn parse(page: &str) -> Document {
                     // The parser takes a carriage return that one last character follows for half of a line end.
                     let gap = pieces.last().map(|last| page.get(last.end..range.start));
                     if gap == Some(Some("\r")) && !text.starts_with('\n') {
-                        code.push('\n');
+                        code.push('\r');
                     }
                     code.push_str(&text);
                     pieces.push(range);
@@ -382,6 +382,7 @@ mod tests {
     fn crlf() {
         check("```py\r\n1\r\n\r\n2\r\n```\r\n", &["py|1|1⏎⏎2⏎||true"]);
         check("\ta\rb\rc", &["-|1|a⏎b⏎c|\t|true"]);
+        check("\ta\r\rc", &["-|1|a⏎⏎c|\t|true"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::Stdio;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
@@ -916,7 +917,11 @@ fn a_run_that_is_killed_as_it_starts_leaves_no_process_and_no_directory() {
         project.verify(&words);
         let whole = start.elapsed();
         for kill in 0..30 {
-            let mut run = project.command(&words).spawn().unwrap();
+            let mut run = project
+                .command(&words)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
             let moment = Instant::now() + whole * (kill / 2) / 15;
             let is_time = || match kill % 2 {
                 0 => Instant::now() > moment,
