@@ -510,7 +510,7 @@ impl On<'_> {
 }
 
 impl Project {
-    fn load_all() -> Result<Project> {
+    pub(crate) fn load_all() -> Result<Project> {
         Project::load(&cli::Selection {
             paths: Vec::new(),
             chapter: Vec::new(),

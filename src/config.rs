@@ -44,6 +44,8 @@ pub struct Config {
     pub readable: Vec<PathBuf>,
     /// Whether the commands of console blocks are run.
     pub console: bool,
+    /// Packages that are imported once for all sessions that use them.
+    pub preload: Preload,
     /// How often a new output is run before it is believed.
     pub proof_runs: u32,
 }
@@ -79,6 +81,54 @@ pub enum Sandbox {
     Strict,
     /// Not at all: they can do what you can
     Off,
+}
+
+/// Which packages are imported once for all sessions that use them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "WrittenPreload")]
+pub enum Preload {
+    /// Those that several sessions import.
+    #[default]
+    Auto,
+    /// Of these, those that several sessions import.
+    Packages(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`preload` is \"auto\" or a list of packages such as `[\"numpy\"]`"
+)]
+enum WrittenPreload {
+    Word(String),
+    Packages(Vec<String>),
+}
+
+impl TryFrom<WrittenPreload> for Preload {
+    type Error = String;
+
+    fn try_from(written: WrittenPreload) -> std::result::Result<Preload, String> {
+        match written {
+            WrittenPreload::Word(word) if word == "auto" => Ok(Preload::Auto),
+            WrittenPreload::Word(word) => Err(format!(
+                "`preload` is `{word}`: write \"auto\" or a list of packages such as `[\"numpy\"]`"
+            )),
+            WrittenPreload::Packages(names) => {
+                match names.iter().find(|name| !is_module_name(name)) {
+                    None => Ok(Preload::Packages(names)),
+                    Some(name) => Err(format!(
+                        "`preload` names `{name}`: write what stands behind `import`, up to the first dot"
+                    )),
+                }
+            }
+        }
+    }
+}
+
+fn is_module_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 /// What an example may use up. An attribute of the same name sets each of them for one example.
@@ -151,6 +201,7 @@ struct Written {
     sandbox: Sandbox,
     readable: Vec<PathBuf>,
     console: Option<bool>,
+    preload: Preload,
     proof_runs: Option<u32>,
 }
 
@@ -309,6 +360,7 @@ impl Written {
             sandbox: self.sandbox,
             readable: self.readable,
             console: self.console.unwrap_or(is_project),
+            preload: self.preload,
             proof_runs: self.proof_runs.unwrap_or(3),
             root,
             is_project,
@@ -368,6 +420,11 @@ pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional
 
 # Run the commands of console blocks.
 # console = true
+
+# Packages that are imported once for all sessions that use them: "auto" (those that several sessions import)
+# or a list; `[]` for none. Those whose import a session could tell from its own are left out; `verify doctor`
+# says which.
+# preload = "auto"
 
 # How many runs, each under other conditions, prove an output before it is recorded.
 # proof-runs = 3
@@ -442,6 +499,15 @@ mod tests {
             "doctest = [\"ELIPSIS\"]",
             "`doctest` has no flag `ELIPSIS`: did you mean `ELLIPSIS`?",
         );
+        rejects(
+            "preload = \"all\"",
+            "`preload` is `all`: write \"auto\" or a list of packages",
+        );
+        rejects(
+            "preload = [\"numpy.random\"]",
+            "`preload` names `numpy.random`: write what stands behind `import`, up to the first dot",
+        );
+        rejects("preload = 1", "`preload` is \"auto\" or a list of packages");
         rejects("x = ", "verify.toml:1");
     }
 }

@@ -21,6 +21,8 @@ enum Sign {
 enum Means {
     /// It looks at what only an interpreter without preloaded modules shows.
     Bare,
+    /// It may change what an import depends on, so that only its own will do.
+    Particular,
     /// It will import this, though no line of it says so.
     Imports(&'static str),
 }
@@ -34,6 +36,12 @@ const SIGNS: &[(Sign, Means)] = &[
     // These count or time what is alive, which preloaded modules would add to.
     (Sign::Import("gc"), Means::Bare),
     (Sign::Import("tracemalloc"), Means::Bare),
+    (Sign::Text("os.environ["), Means::Particular),
+    (Sign::Text("os.putenv"), Means::Particular),
+    (Sign::Text("sys.path."), Means::Particular),
+    (Sign::Text("sys.path["), Means::Particular),
+    (Sign::Text("sys.meta_path"), Means::Particular),
+    (Sign::Text("sys.path_hooks"), Means::Particular),
     // Not `collections` imports it, but the method when it is called.
     (Sign::Text(".most_common("), Means::Imports("heapq")),
 ];
@@ -114,6 +122,9 @@ const PRELOADABLE: &[&str] = &[
     "weakref",
 ];
 
+/// What is looked at when a package is imported for several sessions, and so has to be there before.
+pub const BELOW_PACKAGES: [&str; 2] = ["random", "warnings"];
+
 /// What one session asks for.
 #[derive(Debug, Default)]
 pub struct Demand<'a> {
@@ -121,6 +132,8 @@ pub struct Demand<'a> {
     pub imports: BTreeSet<&'a str>,
     /// Whether it could tell that modules have been imported before.
     pub is_bare: bool,
+    /// Whether its imports of packages seem to depend on what it does before.
+    pub is_particular: bool,
     /// What its examples say that they need.
     pub needs: Vec<&'a Need>,
     /// What its examples may use up, where they say so.
@@ -136,6 +149,7 @@ impl<'a> Demand<'a> {
             if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
                 demand.imports.insert("traceback");
             }
+            demand.is_particular |= !example.attributes.env.is_empty();
             demand.needs.extend(&example.attributes.requires);
             demand.limits = demand.limits.shared(example.attributes.limits);
             demand.read_signs(&example.source);
@@ -151,6 +165,7 @@ impl<'a> Demand<'a> {
             };
             match means {
                 Means::Bare if stands => self.is_bare = true,
+                Means::Particular if stands => self.is_particular = true,
                 Means::Imports(name) if stands => drop(self.imports.insert(name)),
                 _ => {}
             }

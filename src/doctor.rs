@@ -8,12 +8,15 @@ use std::process::Command;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 
-use crate::commands::Status;
-use crate::config::Config;
-use crate::host::{Hosts, Options};
+use crate::check;
+use crate::commands::{Project, Status};
+use crate::config::{Config, Preload};
+use crate::demand;
+use crate::host::{Host, Hosts, Options};
 use crate::interpreter::{self, Interpreter};
 use crate::protocol::Protections;
 use crate::sandbox;
+use crate::snapshots::{self, Fitness};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -44,11 +47,58 @@ pub fn doctor() -> Result<Status> {
         writeln!(out, "  not tried: that takes a Python")?;
         return Ok(Status::Problems);
     };
-    match try_sandbox(&config, &python) {
-        Ok(protections) => protections_of(&protections, &mut out)?,
-        Err(error) => writeln!(out, "  {BAD}✗{BAD:#} {error:#}")?,
-    }
+    let hosts = match hosts(&config, &python) {
+        Ok(hosts) => hosts,
+        Err(error) => {
+            writeln!(out, "  {BAD}✗{BAD:#} {error:#}")?;
+            return Ok(Status::Good);
+        }
+    };
+    protections_of(
+        &hosts.ready.protections.clone().unwrap_or_default(),
+        &mut out,
+    )?;
+    packages(&*hosts.shared()?, &config, &python, &mut out)?;
     Ok(Status::Good)
+}
+
+/// Which packages of the book here are imported once for several sessions, and why the others are not.
+fn packages(host: &Host, config: &Config, python: &Interpreter, out: &mut dyn Write) -> Result<()> {
+    let Ok(project) = Project::load_all() else {
+        // What is wrong with the pages is for a check to say.
+        return Ok(());
+    };
+    let plans = check::plan(&project.book, config, &project.selection);
+    let demands = check::demands(&project.book, &plans);
+    let mut wanted = snapshots::candidates(&config.preload, python, &demands);
+    if let Preload::Packages(names) = &config.preload {
+        for name in names {
+            wanted.entry(name.clone()).or_default();
+        }
+    }
+    writeln!(out, "\n{STRONG}Packages{STRONG:#}")?;
+    if wanted.is_empty() {
+        writeln!(out, "  none that several sessions import")?;
+    }
+    let found = snapshots::try_all(host, python, config, wanted.keys().map(String::as_str))?;
+    for (name, fitness) in &found {
+        let sessions = wanted[*name];
+        match fitness {
+            Fitness::Fit { .. } if sessions > 1 => writeln!(
+                out,
+                "  {GOOD}✓{GOOD:#} {name:12} imported once for {sessions} sessions"
+            )?,
+            Fitness::Fit { .. } => writeln!(
+                out,
+                "  {GOOD}✓{GOOD:#} {name:12} could be imported once, but no two sessions import it"
+            )?,
+            Fitness::Unfit(reason) => writeln!(
+                out,
+                "  {BAD}✗{BAD:#} {name:12} imported by each session itself: {reason}"
+            )?,
+        }
+    }
+    Ok(())
 }
 
 fn pythons(
@@ -98,15 +148,16 @@ fn uv(out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// What holds for a session that is started now.
-fn try_sandbox(config: &Config, python: &Interpreter) -> Result<Protections> {
+/// What sessions that are started now would come from.
+fn hosts<'p>(config: &Config, python: &'p Interpreter) -> Result<Hosts<'p>> {
     let options = Options {
+        preload: demand::BELOW_PACKAGES.map(str::to_owned).to_vec(),
+        environment: config.environment.clone().into_iter().collect(),
         sandbox: Some(sandbox::setup(config, python, &[])?),
         most_scratch: config.limits.scratch,
         ..Options::default()
     };
-    let hosts = Hosts::start(python, options)?;
-    Ok(hosts.ready.protections.clone().unwrap_or_default())
+    Hosts::start(python, options)
 }
 
 fn protections_of(protections: &Protections, out: &mut dyn Write) -> io::Result<()> {

@@ -28,6 +28,7 @@
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
 //! | [`scratch`] | the directories of a run, and writing beside an example that may do anything there | `protocol` |
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `scratch`, `interpreter`, `config`, `conditions` |
+//! | [`snapshots`] | packages that are imported once, and who starts from there | `host`, `demand`, `state` and what they use |
 //! | [`contents`] | what that directory held, to be put back | – |
 //! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
@@ -87,6 +88,7 @@ pub mod scratch;
 pub mod session;
 pub mod shard;
 pub mod sinks;
+pub mod snapshots;
 pub mod state;
 pub mod trace;
 pub mod unchanged;

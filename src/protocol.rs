@@ -158,6 +158,17 @@ pub enum Program {
     Python,
     /// Become a shell that runs this script, with the control socket as descriptor 9.
     Shell { program: PathBuf, script: String },
+    /// Import this package, answer with a [`Snapshot`], and take [`HostRequest`]s on the control socket.
+    Host { package: String },
+}
+
+/// What became of a session that was to be a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Snapshot {
+    /// It serves. Modules of these names, with all below them, are imported in it once and for all.
+    Ready { packages: Vec<String> },
+    /// It has ended: a session would not find what its own import makes.
+    Unfit { reason: String },
 }
 
 /// On the status pipe, from the host.
@@ -252,6 +263,11 @@ pub enum Report {
     /// The answer to [`Command::Checkpoint`]: what a copy of this process would not be true to; `None` if it
     /// has become one.
     Checkpoint { untrue: Option<String> },
+    /// The answer of a [`Program::Host`].
+    Snapshot(Snapshot),
+    /// An import would not be here what it is in a plain run: the session is to run again where nothing was
+    /// imported for it. It has ended.
+    Untrue { reason: String },
     /// The interpreter has shut down in order: what it read while it ran.
     Observed(Observed),
 }

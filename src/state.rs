@@ -126,14 +126,16 @@ pub fn forget_failures<'a>(directory: &Path, pages: impl Iterator<Item = &'a Str
     }
 }
 
-fn read<T: DeserializeOwned + Default>(directory: &Path, name: &str) -> T {
+/// A file that one of these writes; an empty one if there is none.
+pub fn read<T: DeserializeOwned + Default>(directory: &Path, name: &str) -> T {
     fs::read(directory.join(name))
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
 }
 
-fn write<T: Serialize>(directory: &Path, name: &str, value: &T) {
+/// Writes a file for the next run; a failure to do so is nobody's failure.
+pub fn write<T: Serialize>(directory: &Path, name: &str, value: &T) {
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(directory)?;
         let ignore = directory.join(".gitignore");

@@ -55,6 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "schedule",
             "scratch",
             "session",
+            "snapshots",
             "state",
             "trace",
             "verdict",
@@ -108,12 +109,15 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "doctor",
         &[
+            "check",
             "commands",
             "config",
+            "demand",
             "host",
             "interpreter",
             "protocol",
             "sandbox",
+            "snapshots",
         ],
     ),
     ("environment", &["interpreter"]),
@@ -216,6 +220,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("session", &["config", "example"]),
     ("shard", &["book", "check", "digest", "report", "state"]),
     ("sinks", &["book", "cli", "report"]),
+    (
+        "snapshots",
+        &[
+            "config",
+            "demand",
+            "digest",
+            "host",
+            "interpreter",
+            "outcome",
+            "protocol",
+            "state",
+        ],
+    ),
     ("state", &["report"]),
     ("trace", &["contents", "host", "outcome", "scratch"]),
     (
@@ -269,6 +286,7 @@ const WRITERS: &[&str] = &[
     "scratch",
     "shard",
     "sinks",
+    "snapshots",
     "state",
     "trace",
 ];

@@ -37,6 +37,7 @@ use crate::recording::Recording;
 use crate::report::{Event, ExampleResult, Listener, PageResult, Started};
 use crate::sandbox;
 use crate::schedule;
+use crate::snapshots::{self, Snapshots};
 use crate::state::LastRun;
 use crate::trace::{LIVE_SESSIONS, Traces};
 use crate::verdict::{Failure, Verdict};
@@ -228,6 +229,7 @@ pub struct Ground<'i> {
     hosts: Hosts<'i>,
     /// Without a module in store, for the sessions that could tell.
     bare: Option<Hosts<'i>>,
+    snapshots: Snapshots,
 }
 
 impl<'i> Ground<'i> {
@@ -252,7 +254,13 @@ impl<'i> Ground<'i> {
         if run.settings.sandbox == Sandbox::Strict {
             nothing_is_missing(hosts.ready.protections.as_ref())?;
         }
-        Ok(Ground { hosts, bare })
+        let host = &*hosts.shared()?;
+        let snapshots = Snapshots::prepare(host, interpreter, run.config, &demands)?;
+        Ok(Ground {
+            hosts,
+            bare,
+            snapshots,
+        })
     }
 
     /// Whether it does for these sessions as well as for those that it was made for. Modules that it could share as
@@ -325,7 +333,12 @@ fn run_all<'a>(
             pages.take(job, recalled, tell)?;
         }
     }
-    if let Some(Ground { hosts, bare }) = ground {
+    if let Some(Ground {
+        hosts,
+        bare,
+        snapshots,
+    }) = ground
+    {
         let is_loaded = settings.conditions.varies(Factor::Load);
         let _load = is_loaded.then(Load::begin);
         let weights: Vec<Duration> = jobs
@@ -336,6 +349,7 @@ fn run_all<'a>(
             run: *run,
             hosts,
             bare: bare.as_ref().unwrap_or(hosts),
+            snapshots,
             traces,
             is_edited: plans.len() <= LIVE_SESSIONS,
             tell,
@@ -459,6 +473,7 @@ fn recall<'a>(book: &'a Book, plan: &SessionPlan, found: &Found) -> SessionResul
         why: Why::Unchanged,
         key: Some(found.key()),
         ran: None,
+        is_untrue: false,
     }
 }
 
@@ -529,7 +544,8 @@ fn demand<'a>(book: &'a Book, plan: &SessionPlan) -> Demand<'a> {
     Demand::of(plan.examples.iter().map(|&at| &examples[at]))
 }
 
-fn demands<'a>(book: &'a Book, plans: &[SessionPlan]) -> Vec<Demand<'a>> {
+/// What each of these sessions asks of its host.
+pub fn demands<'a>(book: &'a Book, plans: &[SessionPlan]) -> Vec<Demand<'a>> {
     plans.iter().map(|plan| demand(book, plan)).collect()
 }
 
@@ -551,9 +567,13 @@ fn host_options(run: &Run<'_>, demands: &[Demand<'_>]) -> Result<host::Options> 
             Need::Root => {}
         }
     }
+    let mut preload = demand::shared_modules(demands);
+    if !snapshots::candidates(&run.config.preload, run.interpreter, demands).is_empty() {
+        preload.extend(demand::BELOW_PACKAGES.map(str::to_owned));
+    }
     Ok(host::Options {
         conditions: run.settings.conditions.clone(),
-        preload: demand::shared_modules(demands),
+        preload,
         probe: probe.into_iter().collect(),
         programs: programs.into_iter().collect(),
         environment: run.config.environment.clone().into_iter().collect(),

@@ -17,11 +17,12 @@ use crate::attributes::Need;
 use crate::cache::{Found, Ran, Why};
 use crate::digest::Digest;
 use crate::example::{Example, Kind};
-use crate::host::{Host, Hosts};
+use crate::host::{Host, Hosts, Snapshot};
 use crate::normalize::Context;
 use crate::protocol::Observed;
 use crate::report::{Event, ExampleResult, Rerun};
 use crate::scratch;
+use crate::snapshots::Snapshots;
 use crate::trace::{Trace, Traces};
 use crate::verdict::{Failure, Verdict};
 
@@ -30,6 +31,7 @@ pub(super) struct Runner<'h, 'a> {
     pub(super) hosts: &'h Hosts<'a>,
     /// For sessions that look inside the interpreter.
     pub(super) bare: &'h Hosts<'a>,
+    pub(super) snapshots: &'h Snapshots,
     pub(super) traces: Option<&'h Traces>,
     /// Whether it is likely that somebody edits what is run for the first time.
     pub(super) is_edited: bool,
@@ -55,6 +57,8 @@ pub(super) struct SessionResults<'a> {
     pub(super) key: Option<Digest>,
     /// What is to be kept of it.
     pub(super) ran: Option<Ran>,
+    /// It has to run where nothing was imported for it.
+    pub(super) is_untrue: bool,
 }
 
 impl SessionResults<'_> {
@@ -67,55 +71,82 @@ impl SessionResults<'_> {
 }
 
 impl<'a> Runner<'_, 'a> {
-    /// Runs one session from its first example to its last; again, and on a host of its own, if the one that
-    /// it shared has died meanwhile.
+    /// Runs one session from its first example to its last; again where nothing was imported for it, if what was
+    /// is not what it would import; and again on a host of its own, if the one that it shared has died meanwhile.
     /// `None` if somebody stopped it.
     pub(super) fn session(&self, job: &Job<'_>) -> Result<Option<SessionResults<'a>>> {
         if self.run.is_stopped() {
             return Ok(None);
         }
-        let hosts = if demand(self.run.book, job.plan).is_bare {
+        let demand = demand(self.run.book, job.plan);
+        let hosts = if demand.is_bare {
             self.bare
         } else {
             self.hosts
         };
         let mut told = HashSet::new();
         let shared = hosts.shared()?;
+        let page = &self.run.book.pages[job.plan.page];
+        let key = (page.key.clone(), job.plan.place);
+        let snapshot = self.snapshots.of(&demand, &key);
         // What an example did when its host died may not be its own doing.
         let mut tell = |result: &ExampleResult<'_>| {
-            if shared.is_lost() {
+            if shared.is_lost() || snapshot.is_some_and(Snapshot::is_lost) {
                 return Ok(());
             }
             self.tell(result, job, &mut told)
         };
-        let results = match self.traces {
-            None => self.session_on(&shared, job, &mut None, &mut tell),
-            Some(traces) => {
-                let page = &self.run.book.pages[job.plan.page];
-                let key = (page.key.clone(), job.plan.place);
-                let mut trace = traces
-                    .take(&key)
-                    .filter(|trace| Arc::ptr_eq(&trace.host, &shared));
-                if trace.is_none() {
-                    let directory = shared.root().join(traces.number().to_string());
-                    let mut new = Trace::new(&shared, directory);
-                    new.is_edited = self.is_edited;
-                    trace = Some(new);
-                }
-                let results = self.session_on(&shared, job, &mut trace, &mut tell);
-                if let Some(mut trace) = trace.filter(|_| results.is_ok() && !hosts.lost(&shared)) {
-                    trace.is_edited = true;
-                    traces.put(key, trace);
-                }
-                results
-            }
-        };
-        if !hosts.lost(&shared) {
+        let mut results = self.session_on_shared(hosts, &shared, snapshot, job, &mut tell);
+        if let Ok(Some(SessionResults {
+            is_untrue: true, ..
+        })) = results
+        {
+            self.snapshots.refuse(key);
+            results = self.session_on_shared(hosts, &shared, None, job, &mut tell);
+        }
+        if !hosts.lost(&shared, snapshot) {
             return results;
         }
         drop(shared);
         let mut tell = |result: &ExampleResult<'_>| self.tell(result, job, &mut told);
-        self.session_on(&*hosts.own()?, job, &mut None, &mut tell)
+        let ground = (&*hosts.own()?, None);
+        self.session_on(ground, job, &mut None, &mut tell)
+    }
+
+    /// Where traces are kept, goes on from the last one.
+    fn session_on_shared(
+        &self,
+        hosts: &Hosts<'_>,
+        shared: &Arc<Host>,
+        snapshot: Option<&Snapshot>,
+        job: &Job<'_>,
+        tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
+    ) -> Result<Option<SessionResults<'a>>> {
+        let ground = (&**shared, snapshot);
+        let Some(traces) = self.traces else {
+            return self.session_on(ground, job, &mut None, tell);
+        };
+        let page = &self.run.book.pages[job.plan.page];
+        let key = (page.key.clone(), job.plan.place);
+        let mut trace = traces
+            .take(&key)
+            .filter(|trace| Arc::ptr_eq(&trace.host, shared));
+        if trace.is_none() {
+            let directory = shared.root().join(traces.number().to_string());
+            let mut new = Trace::new(shared, directory);
+            new.is_edited = self.is_edited;
+            trace = Some(new);
+        }
+        let results = self.session_on(ground, job, &mut trace, tell);
+        let is_untrue = |results: &SessionResults<'_>| results.is_untrue;
+        let holds = results
+            .as_ref()
+            .is_ok_and(|results| !results.as_ref().is_some_and(is_untrue));
+        if let Some(mut trace) = trace.filter(|_| holds && !hosts.lost(shared, snapshot)) {
+            trace.is_edited = true;
+            traces.put(key, trace);
+        }
+        results
     }
 
     /// Tells of an example, if it was asked for, as soon as its result is known.
@@ -134,7 +165,7 @@ impl<'a> Runner<'_, 'a> {
 
     fn session_on(
         &self,
-        host: &Host,
+        (host, snapshot): (&Host, Option<&Snapshot>),
         job: &Job<'_>,
         trace: &mut Option<Trace>,
         tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
@@ -149,10 +180,10 @@ impl<'a> Runner<'_, 'a> {
             Some(trace) => trace.directory.clone(),
             None => host.root().join(number.to_string()),
         };
-        let mut session = Session::open(self, host, plan, &directory)?;
+        let mut session = Session::open(self, (host, snapshot), plan, &directory)?;
         let mut past = trace.take().map(|trace| Past::of(trace, &mut session));
         let mut results = self.examples(plan, &mut session, past.as_mut(), tell)?;
-        let was_stopped = session.was_stopped();
+        let (was_stopped, is_untrue) = (session.was_stopped(), session.is_untrue());
         let watched = session.watched(&results);
         let context = session.context.clone();
         let (scratch, saved) = (session.scratch.clone(), session.files_saved());
@@ -160,7 +191,9 @@ impl<'a> Runner<'_, 'a> {
         let rerun = past.as_ref().map(Past::rerun);
         *trace = past.map(Past::into_trace);
         let has_checkpoints = |trace: &Trace| !trace.checkpoints.is_empty();
-        if !trace.as_ref().is_some_and(has_checkpoints) {
+        if is_untrue {
+            let _ = scratch::remove(&directory);
+        } else if !trace.as_ref().is_some_and(has_checkpoints) {
             remove_if_filled(&directory, &scratch, saved);
         }
         if was_stopped {
@@ -176,6 +209,7 @@ impl<'a> Runner<'_, 'a> {
             why: found.map_or(Why::NotAsked, |found| found.why.clone()),
             key: found.map(Found::key),
             ran,
+            is_untrue,
         }))
     }
 
@@ -211,7 +245,7 @@ impl<'a> Runner<'_, 'a> {
                 (_, None, Some(past)) => past.step(session, step)?,
                 (None, None, None) => session.run(step)?,
             };
-            if session.was_stopped() {
+            if session.was_stopped() || session.is_untrue() {
                 break;
             }
             let (verdict, outcome) = match (skipped, blocked_by) {

@@ -16,7 +16,7 @@ use crate::config::{Limits, Output};
 use crate::console;
 use crate::doctest::Flags;
 use crate::example::{Example, Kind};
-use crate::host::{Host, Running, Start};
+use crate::host::{Host, Running, Snapshot, Start};
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::{Mode, Observed, ProcessLimits, Program, Statement, Unit};
@@ -30,6 +30,7 @@ use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
 pub(super) struct Session<'r, 'a> {
     runner: &'r Runner<'r, 'a>,
     host: &'r Host,
+    snapshot: Option<&'r Snapshot>,
     page: &'a Page,
     recording: &'a Recording,
     /// Behind the last entry of it that was looked for: entries follow their page.
@@ -103,7 +104,7 @@ fn is_module(example: &Example) -> bool {
 impl<'r, 'a> Session<'r, 'a> {
     pub(super) fn open(
         runner: &'r Runner<'r, 'a>,
-        host: &'r Host,
+        (host, snapshot): (&'r Host, Option<&'r Snapshot>),
         plan: &SessionPlan,
         directory: &'r Path,
     ) -> Result<Session<'r, 'a>> {
@@ -118,6 +119,7 @@ impl<'r, 'a> Session<'r, 'a> {
         Ok(Session {
             runner,
             host,
+            snapshot,
             page,
             recording: &runner.run.recordings[plan.page],
             next_recorded: 0,
@@ -225,6 +227,12 @@ impl<'r, 'a> Session<'r, 'a> {
     /// Whether somebody stopped the run, so that what the last example did may not be its own doing.
     pub(super) fn was_stopped(&self) -> bool {
         self.runner.run.is_stopped()
+    }
+
+    /// Whether it has to run where nothing was imported for it.
+    pub(super) fn is_untrue(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.untrue().is_some())
     }
 
     /// What it read, or why that is not known.
@@ -335,6 +343,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 limits: ProcessLimits::of(&self.limits),
                 program: Program::Python,
                 own_network: self.own_network,
+                snapshot: self.snapshot,
             })?);
         }
         let unit = self.unit(example, last);
@@ -494,6 +503,7 @@ impl<'r, 'a> Session<'r, 'a> {
             limits: ProcessLimits::of(&self.limits),
             program: Program::Shell { program, script },
             own_network: self.own_network,
+            snapshot: None,
         })?;
         let done = shell.run_shell(commands.len(), self.limits(example), self.runner.run.stop);
         Ok(Outcome {

@@ -66,25 +66,12 @@ impl Running {
             .try_clone()
             .map_err(|error| error.to_string())?;
         protocol::send(&self.control, &Command::Checkpoint).map_err(|_| gone())?;
-        let limit = Instant::now() + ANSWER_LIMIT;
-        while self.end.is_none()
-            && self.control_open
-            && let Some(ready) = self.poll(limit)
-        {
-            if ready.status {
-                self.hear_of_process();
-            }
-            if !ready.control || !self.receive() {
-                continue;
-            }
-            match protocol::take_sealed(&mut self.received, self.setup.seal) {
-                Ok(None) => {}
-                Ok(Some(Report::Checkpoint { untrue: None })) => return Ok(channel),
-                Ok(Some(Report::Checkpoint {
-                    untrue: Some(reason),
-                })) => return Err(reason),
-                Ok(Some(_)) | Err(_) => break,
-            }
+        match self.answer(Instant::now() + ANSWER_LIMIT) {
+            Some(Report::Checkpoint { untrue: None }) => return Ok(channel),
+            Some(Report::Checkpoint {
+                untrue: Some(reason),
+            }) => return Err(reason),
+            _ => {}
         }
         self.end_now();
         Err(gone())

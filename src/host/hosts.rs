@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::{Result, bail};
 
-use super::{Host, Options, Ready};
+use super::{Host, Options, Ready, Snapshot};
 use crate::interpreter::Interpreter;
 use crate::protocol::Protections;
 
@@ -73,9 +73,10 @@ impl<'a> Hosts<'a> {
         self.state().shared.find_program(name)
     }
 
-    /// Whether a session that this host ran has to run again.
-    pub fn lost(&self, host: &Host) -> bool {
-        host.is_lost() && !self.state().closed
+    /// Whether a session that ran there has to run again.
+    pub fn lost(&self, host: &Host, snapshot: Option<&Snapshot>) -> bool {
+        let is_lost = host.is_lost() || snapshot.is_some_and(Snapshot::is_lost);
+        is_lost && !self.state().closed
     }
 
     /// Hangs up on all of them.

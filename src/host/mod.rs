@@ -7,6 +7,7 @@ mod checkpoint;
 mod hosts;
 mod origin;
 mod running;
+mod snapshot;
 mod stop;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub use checkpoint::{Checkpoint, Untrue};
 pub use hosts::Hosts;
 pub use running::{Running, UnitOutcome};
 use rustix::process::{Pid, WaitOptions};
+pub use snapshot::{Importing, Snapshot};
 pub use stop::Stop;
 
 use self::origin::Origin;
@@ -100,6 +102,8 @@ pub struct Start<'a> {
     pub program: Program,
     /// Whether it needs a loopback that it shares with no other session.
     pub own_network: bool,
+    /// Where packages were imported for it; without, it is forked from the host itself.
+    pub snapshot: Option<&'a Snapshot>,
 }
 
 impl Options {
@@ -247,6 +251,7 @@ impl Host {
             limits,
             program,
             own_network,
+            snapshot,
         } = start;
         let directory = scratch.to_string_lossy().into_owned();
         let mut environment = vec![
@@ -272,7 +277,7 @@ impl Host {
             limits,
             program,
         };
-        Running::start(&self.origin, setup)
+        Running::start(snapshot.map_or(&self.origin, Snapshot::origin), setup)
     }
 
     /// The directory that the sessions' scratch directories are made in.

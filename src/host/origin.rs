@@ -37,6 +37,11 @@ impl Origin {
         }
     }
 
+    /// A session of this one that has become a host: it can die and leave this one as it is.
+    pub(super) fn beside(&self, channel: UnixStream) -> Origin {
+        Origin::new(channel, self.host)
+    }
+
     /// A session of this one that has become an origin itself.
     pub(super) fn below(&self, channel: UnixStream) -> Origin {
         Origin {

@@ -38,6 +38,8 @@ const FASTEST: u128 = 32;
 
 const TAMPERED: &str = "it wrote to the descriptor by which `verify` learns how it ended";
 
+const UNTRUE: &str = "it has to run where nothing was imported for it";
+
 /// What one unit did, as far as this side can see it.
 #[derive(Debug)]
 pub struct UnitOutcome {
@@ -69,6 +71,7 @@ pub struct Running {
     filled: Option<(u64, Instant)>,
     pub(super) end: Option<ProcessEnd>,
     observed: Option<Observed>,
+    untrue: Option<String>,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Running {
         // A console shows both streams on one screen.
         let their_stderr = match setup.program {
             Program::Shell { .. } => their_stdout.as_fd(),
-            Program::Python => their_stderr.as_fd(),
+            Program::Python | Program::Host { .. } => their_stderr.as_fd(),
         };
         origin.send(
             &HostRequest::Fork(Box::new(setup.clone())),
@@ -138,12 +141,18 @@ impl Running {
             filled: None,
             end: None,
             observed: None,
+            untrue: None,
         })
     }
 
     /// What the session read, once its interpreter has shut down in order and could say so.
     pub fn observed(&self) -> Option<&Observed> {
         self.observed.as_ref()
+    }
+
+    /// Why what the session did is not what a plain run does: it has to run where nothing was imported for it.
+    pub fn untrue(&self) -> Option<&str> {
+        self.untrue.as_deref()
     }
 
     /// Whether another unit can follow.
@@ -189,7 +198,14 @@ impl Running {
                             }
                             break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
                         }
-                        Ok(Some(Report::Checkpoint { .. })) | Err(_) => {
+                        Ok(Some(Report::Untrue { reason })) => {
+                            self.end_now();
+                            self.untrue = Some(reason);
+                            break Ending::Lost {
+                                reason: UNTRUE.to_owned(),
+                            };
+                        }
+                        Ok(Some(Report::Checkpoint { .. } | Report::Snapshot(_))) | Err(_) => {
                             self.end_now();
                             break Ending::Lost {
                                 reason: TAMPERED.to_owned(),
@@ -202,8 +218,10 @@ impl Running {
                     while let Ok(Some(report)) =
                         protocol::take_sealed::<Report>(&mut self.received, self.setup.seal)
                     {
-                        if let Report::Observed(observed) = report {
-                            self.observed = Some(observed);
+                        match report {
+                            Report::Observed(observed) => self.observed = Some(observed),
+                            Report::Untrue { reason } => self.untrue = Some(reason),
+                            _ => {}
                         }
                     }
                     if let Some((of, limit)) = self.overfilled(&limits) {
@@ -390,6 +408,41 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// The answer to what this session was asked outside of any example; `None` if there is none by then.
+    pub(super) fn answer(&mut self, limit: Instant) -> Option<Report> {
+        while self.end.is_none()
+            && self.control_open
+            && let Some(ready) = self.poll(limit)
+        {
+            if ready.status {
+                self.hear_of_process();
+            }
+            // What it says meanwhile must not fill a pipe up and hold it.
+            for (ready, stream) in [
+                (ready.stdout, &mut self.stdout),
+                (ready.stderr, &mut self.stderr),
+            ] {
+                if ready {
+                    stream.read();
+                }
+            }
+            if ready.control && self.receive() {
+                match protocol::take_sealed(&mut self.received, self.setup.seal) {
+                    Ok(None) => {}
+                    Ok(Some(report)) => return Some(report),
+                    Err(_) => return None,
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether anything was printed that nobody has taken.
+    pub(super) fn has_printed(&mut self) -> bool {
+        self.drain();
+        !self.stdout.bytes.is_empty() || !self.stderr.bytes.is_empty()
     }
 
     /// Reads one message of the host's; false if the host is gone.
@@ -593,10 +646,10 @@ enum Kind {
     reason = "one per descriptor, as poll reports them"
 )]
 pub(super) struct Ready {
-    pub(super) control: bool,
+    control: bool,
     stdout: bool,
     stderr: bool,
-    pub(super) status: bool,
+    status: bool,
     stop: bool,
 }
 

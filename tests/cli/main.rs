@@ -13,6 +13,7 @@
 //! | `verdicts` | what is said of an example, and why |
 //! | `inline` | expectations that stand in the page itself |
 //! | `consoles` | commands of a shell |
+//! | `preloading` | packages that are imported once for several sessions |
 //! | `sandbox` | what keeps examples in, and what must work in it |
 //! | `recording` | what `record` writes and keeps |
 //! | `proving` | what `record` refuses, and what passes by luck |
@@ -49,6 +50,7 @@ mod interrupted;
 #[path = "../attacks/lacking.rs"]
 mod lacking;
 mod mistakes;
+mod preloading;
 mod project;
 mod proving;
 mod readme;

@@ -58,6 +58,13 @@ impl State {
 
     /// What a copy of this process would not have, or not for itself.
     pub(crate) fn what_a_copy_lacks(&self) -> Option<String> {
+        let has_files = || shared_files() != self.shared_files;
+        self.what_a_fork_lacks()
+            .or_else(|| has_files().then(|| "there are files in `/dev/shm`".to_owned()))
+    }
+
+    /// The same but for files, which others may have made.
+    pub(crate) fn what_a_fork_lacks(&self) -> Option<String> {
         let what = match fs::read_dir("/proc/self/task").map(Iterator::count) {
             Err(_) => "`/proc` does not say what it has",
             Ok(2..) => "a thread is running",
@@ -69,7 +76,6 @@ impl State {
             }
             Ok(_) if has_timer() => "a timer is running",
             Ok(_) if shares_memory() => "memory is shared with other processes",
-            Ok(_) if shared_files() != self.shared_files => "there are files in `/dev/shm`",
             Ok(_) => return None,
         };
         Some(what.to_owned())

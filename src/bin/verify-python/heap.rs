@@ -54,6 +54,11 @@ impl Heap {
         })))
     }
 
+    /// A function that says how many exit handlers there are.
+    pub(crate) fn count_handlers(&self, py: Python<'_>) -> Py<PyAny> {
+        self.count_handlers.clone_ref(py)
+    }
+
     /// Sets apart what is alive now: it lives as long as the host.
     pub(crate) fn freeze(&self, py: Python<'_>) -> PyResult<()> {
         self.collect.call0(py)?;

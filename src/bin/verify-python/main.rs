@@ -15,6 +15,7 @@
 //! | [`observe`] | what a session reads from outside its own directory |
 //! | [`preload`] | modules imported once and handed to sessions when they import them |
 //! | [`session`] | a forked child: takes units, runs them, reports |
+//! | [`snapshot`] | a session that imports a package and becomes a host itself |
 //! | [`checkpoint`] | a session that stays where it is, so that copies of it go on from there |
 //! | [`unit`] | running one example |
 //! | [`exception`] | an exception as data |
@@ -38,6 +39,7 @@ mod preload;
 mod sandbox;
 mod serve;
 mod session;
+mod snapshot;
 mod unit;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

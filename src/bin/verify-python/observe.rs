@@ -52,6 +52,8 @@ struct Observer {
     known: Vec<PathBuf>,
     /// The session's own; in the host, that of all sessions.
     scratch: PathBuf,
+    /// In a host that imports a package: where `scratch` was.
+    root: Option<PathBuf>,
     network_isolated: bool,
     seen: Observed,
     /// Where to tell it at the end: the process of the session, its control socket, and its seal.
@@ -63,6 +65,7 @@ pub(crate) fn start(scratch: &Path, known: &[PathBuf]) {
     *lock() = Some(Observer {
         known: known.to_vec(),
         scratch: scratch.to_owned(),
+        root: None,
         network_isolated: false,
         seen: Observed::default(),
         teller: None,
@@ -78,6 +81,43 @@ pub(crate) fn begin_session(scratch: &Path, network_isolated: bool, control: Raw
     }
 }
 
+/// A host imports a package from here on: no directory is its own.
+pub(crate) fn begin_host() {
+    if let Some(observer) = lock().as_mut() {
+        observer.root = Some(std::mem::take(&mut observer.scratch));
+        observer.scratch = PathBuf::from("/nowhere");
+    }
+}
+
+/// What that import did which another session's would do in another place, or nobody can tell.
+pub(crate) fn traces() -> Option<String> {
+    let guard = lock();
+    let observer = guard.as_ref()?;
+    let root = observer.root.as_ref()?;
+    let seen = &observer.seen;
+    let mut places = seen.files.iter().chain(&seen.directories);
+    match places.find(|place| place.starts_with(root)) {
+        Some(_) => Some("it looks for files in the working or home directory".to_owned()),
+        None => seen.beyond.clone(),
+    }
+}
+
+/// Where Python and its packages are; as text, since pyo3 imports `pathlib` for a path.
+pub(crate) fn known_directories() -> Vec<String> {
+    let guard = lock();
+    let known = guard.iter().flat_map(|observer| &observer.known);
+    known.map(|path| path.display().to_string()).collect()
+}
+
+/// Ends the session, which is to run where nothing was imported for it: told by any of its processes.
+pub(crate) fn give_up(reason: String) -> ! {
+    if let Some((_, control, seal)) = lock().take().and_then(|observer| observer.teller) {
+        send(control, seal, &Report::Untrue { reason });
+    }
+    // SAFETY: ends the process; whatever it has done is done again elsewhere.
+    unsafe { libc::_exit(1) }
+}
+
 /// The interpreter has shut down: exit handlers and threads have read what they wanted, too.
 pub(crate) fn tell() {
     let Some(observer) = lock().take() else {
@@ -87,18 +127,20 @@ pub(crate) fn tell() {
         return;
     };
     if process == std::process::id() {
-        // SAFETY: opened by this process and never closed by it; if an example did so, this fails.
-        let control = unsafe { BorrowedFd::borrow_raw(control) };
-        let mut frame = Vec::new();
-        if protocol::send_sealed(&mut frame, seal, &Report::Observed(observer.seen)).is_err() {
-            return;
-        }
-        let mut rest = frame.as_slice();
-        while let Ok(sent @ 1..) =
-            rustix::net::send(control, rest, rustix::net::SendFlags::NOSIGNAL)
-        {
-            rest = &rest[sent..];
-        }
+        send(control, seal, &Report::Observed(observer.seen));
+    }
+}
+
+fn send(control: RawFd, seal: Seal, report: &Report) {
+    // SAFETY: opened by this process and never closed by it; if an example did so, this fails.
+    let control = unsafe { BorrowedFd::borrow_raw(control) };
+    let mut frame = Vec::new();
+    if protocol::send_sealed(&mut frame, seal, report).is_err() {
+        return;
+    }
+    let mut rest = frame.as_slice();
+    while let Ok(sent @ 1..) = rustix::net::send(control, rest, rustix::net::SendFlags::NOSIGNAL) {
+        rest = &rest[sent..];
     }
 }
 

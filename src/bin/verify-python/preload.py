@@ -1,10 +1,15 @@
-# Runs in the host before its first fork; see preload.rs.
+# Runs in a host before its first fork; see preload.rs.
 
 
-def preload(names):
-    """Import modules and take them out of sys.modules again.
+def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, leave=lambda name: None):
+    """Import modules, with these items of each, and take them out of sys.modules again.
 
-    Returns {module name: (module, names of what it imported, in order, (package, attribute) or None)}.
+    `store` holds {name: (module, (package, attribute) or None)} of what was imported so before, and `give(name)`
+    puts one of these in place. `enter` and `leave` are called when a module's own code is about to run and
+    when it has run.
+
+    Returns {name: (module, names of what it imported, in order, (package, attribute) or None)}, and
+    {name: what its import said or raised}.
     """
     import builtins
     import sys
@@ -15,20 +20,34 @@ def preload(names):
     original_import = builtins.__import__
     imports = {}
     loading = []
-    found = set()
+    known = set(at_start)
 
     def note(name):
         if loading and name != loading[-1]:
             imports.setdefault(loading[-1], {})[name] = None
 
+    def note_unannounced():
+        """Modules such as `typing.re`, never imported, but put there by the code that runs."""
+        if loading and sys.modules.keys() - known:
+            for name in [name for name in sys.modules if name not in known]:
+                known.add(name)
+                note(name)
+
     def traced_find_and_load(name, import_):
+        note_unannounced()
         note(name)
-        found.add(name)
+        if name in store:
+            give(name)
+            known.update(sys.modules)
+            return sys.modules[name]
+        enter(name)
+        known.add(name)
         loading.append(name)
         try:
             return _find_and_load(name, import_)
         finally:
-            loading.pop()
+            note_unannounced()
+            leave(loading.pop())
 
     def traced_import(name, globals=None, locals=None, fromlist=(), level=0):
         result = original_import(name, globals, locals, fromlist, level)
@@ -45,7 +64,7 @@ def preload(names):
                     note(f"{name}.{item}")
         return result
 
-    noisy = set()
+    noisy = {}
     importlib._find_and_load = traced_find_and_load
     builtins.__import__ = traced_import
     try:
@@ -54,44 +73,65 @@ def preload(names):
         for name in names:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
+                enter(None)
                 try:
-                    traced_import(name, {}, None, ("*",))
-                except BaseException:
+                    traced_import(name, {}, None, items)
+                except BaseException as error:
                     # Not on this version or not in this build: the example will say so.
-                    noisy.add(name)
+                    noisy[name] = f"it cannot be imported (`{type(error).__name__}: {error}`)"
+                leave(None)
             if caught:
                 # A warning is meant for whoever imports; it would be lost.
-                noisy.add(name)
+                warning = caught[0]
+                noisy[name] = f"it warns (`{warning.category.__name__}: {warning.message}`)"
     finally:
         builtins.__import__ = original_import
         importlib._find_and_load = _find_and_load
 
-    stored = {}
     added = [name for name in sys.modules if name not in at_start]
-    for name in added:
-        # Such as `typing.re`: never imported, but put there by the package.
-        if name not in found:
-            imports.setdefault(name.rpartition(".")[0], {})[name] = None
-    for name in added:
+    own = [name for name in added if name not in store]
+
+    brought = {}
+
+    def brings(package):
+        """All that importing a package imports."""
+        if package not in brought:
+            brought[package] = seen = set()
+            waiting = [package]
+            while waiting:
+                for name in imports.get(waiting.pop(), ()):
+                    if name not in seen:
+                        seen.add(name)
+                        waiting.append(name)
+        return brought[package]
+
+    stored = {}
+    for name in own:
         module = sys.modules[name]
         package, _, attribute = name.rpartition(".")
         in_package = None
-        if package and getattr(sys.modules.get(package), attribute, None) is module:
+        # What a package itself imports of its own comes and stays with it.
+        if (
+            package
+            and name not in brings(package)
+            and getattr(sys.modules.get(package), attribute, None) is module
+        ):
             in_package = (package, attribute)
         stored[name] = (module, list(imports.get(name, ())), in_package)
     for name in added:
-        in_package = stored[name][2]
+        in_package = store[name][1] if name in store else stored[name][2]
         if in_package:
             delattr(sys.modules[in_package[0]], in_package[1])
     for name in added:
         del sys.modules[name]
 
     # Whatever depends on a noisy module has to be imported in the plain way as well.
+    left_out = set(noisy)
     while True:
-        more = {name for name in stored if name in noisy or noisy.intersection(stored[name][1])}
+        more = {name for name in stored if name in left_out or left_out.intersection(stored[name][1])}
         if not more:
-            return stored
-        noisy |= more
+            return stored, noisy
+        left_out |= more
         for name in more:
             del stored[name]
 

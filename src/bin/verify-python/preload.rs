@@ -11,8 +11,8 @@
 //! in, a dependency that was replaced.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::{CString, OsString};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
@@ -21,15 +21,24 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
 
 use crate::heap::Heap;
+use crate::observe;
 
 const TRACER: &str = include_str!("preload.py");
+const SNAPSHOT: &str = include_str!("snapshot.py");
 
 /// Modules in store, and what it takes to hand them out.
 pub(crate) struct Preloaded {
     modules: HashMap<String, Stored>,
     /// Directories on `sys.path` below which the standard library begins; what stands before can shadow.
     library: Vec<String>,
-    finders: Vec<usize>,
+    /// The finders that are expected, those included that handed over packages have brought.
+    finders: Mutex<Vec<usize>>,
+    /// Modules that packages may have imported and that were there before.
+    below: Vec<(String, Py<PyAny>)>,
+    /// How many packages were imported one by one.
+    generation: usize,
+    /// The variables under which that was done.
+    environment: Option<Vec<(OsString, OsString)>>,
     /// Whoever imports `gc` is to see all objects.
     heap: &'static Heap,
     /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
@@ -44,15 +53,61 @@ struct Stored {
     imports: Vec<String>,
     /// An attribute of its package that importing it sets.
     in_package: Option<(String, String)>,
+    /// What its code put into registries of Python's.
+    effects: Vec<Effect>,
     /// State that the module computes when it is imported, to be computed again.
     refresh: Option<&'static str>,
+    /// Whether it is in the process for good: a package's extension modules cannot be loaded twice.
+    is_package: bool,
+}
+
+/// Something that a module puts into a registry of Python's when it is imported.
+struct Effect {
+    registry: Registry,
+    /// Which of the imports that packages were put in store by did so, and its place among all that this put there.
+    order: (usize, i64),
+    /// At the end, not in front.
+    is_appended: bool,
+    item: Py<PyAny>,
+}
+
+/// As `snapshot.py` gives them: by module the registry, the order, whether it is appended, and the item.
+type TracedEffects = HashMap<String, Vec<(String, i64, bool, Py<PyAny>)>>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registry {
+    /// `warnings.filters`
+    Filters,
+    /// `sys.meta_path`
+    Finders,
+}
+
+/// What can be done for an import.
+enum HandOver {
+    Given(Py<PyAny>),
+    /// Python's own way.
+    Plain,
+    /// What this process holds of the package is not what a plain import would make of it now.
+    Untrue(String),
+}
+
+/// What importing a module adds.
+#[derive(Default)]
+struct Wanted<'a> {
+    order: Vec<&'a str>,
+    /// Modules that were looked at.
+    seen: HashSet<&'a str>,
 }
 
 /// Code that brings a module's import-time state up to date, run in its namespace.
-const REFRESH: &[(&str, &str)] = &[(
-    "logging",
-    "_startTime = time.time_ns() if isinstance(_startTime, int) else time.time()",
-)];
+const REFRESH: &[(&str, &str)] = &[
+    (
+        "logging",
+        "_startTime = time.time_ns() if isinstance(_startTime, int) else time.time()",
+    ),
+    // The generator behind `numpy.random.rand()`, seeded by the operating system.
+    ("numpy.random.mtrand", "_rand.__init__()"),
+];
 
 /// Names of the modules that are loaded.
 pub(crate) fn loaded(py: Python<'_>) -> PyResult<HashSet<String>> {
@@ -82,7 +137,10 @@ pub(crate) fn preload(
     let mut preloaded = Preloaded {
         modules: HashMap::new(),
         library: library(py)?,
-        finders: finders(py)?,
+        finders: Mutex::new(finders(py)?),
+        below: Vec::new(),
+        generation: 0,
+        environment: None,
         heap,
         given: Mutex::default(),
         at_start,
@@ -90,33 +148,31 @@ pub(crate) fn preload(
     if names.is_empty() {
         return Ok(preloaded);
     }
+    let namespace = tracer(py)?;
+    let preload = namespace.get_item("preload")?;
+    let (traced, _): (Bound<'_, PyDict>, Bound<'_, PyDict>) = preload
+        .expect("preload.py defines it")
+        .call1((PyList::new(py, names)?,))?
+        .extract()?;
+    preloaded.store(&traced)?;
+    Ok(preloaded)
+}
+
+/// What importing a package in a host has shown.
+pub(crate) struct Imported {
+    pub(crate) preloaded: Preloaded,
+    /// Top-level modules outside the standard library that are in store now.
+    pub(crate) packages: Vec<String>,
+    /// What a session that is given the package would miss, or would find before.
+    pub(crate) fault: Option<String>,
+}
+
+/// The functions of `preload.py`.
+fn tracer(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let namespace = PyDict::new(py);
     let source = CString::new(TRACER).expect("our source holds no NUL");
     py.run(&source, Some(&namespace), None)?;
-    let traced: Bound<'_, PyDict> = namespace
-        .get_item("preload")?
-        .expect("preload.py defines it")
-        .call1((PyList::new(py, names)?,))?
-        .cast_into()?;
-    for (name, entry) in &traced {
-        let name: String = name.extract()?;
-        let (module, imports, in_package): (Py<PyAny>, Vec<String>, Option<(String, String)>) =
-            entry.extract()?;
-        let refresh = REFRESH
-            .iter()
-            .find(|(module, _)| *module == name)
-            .map(|(_, code)| *code);
-        preloaded.modules.insert(
-            name,
-            Stored {
-                module,
-                imports,
-                in_package,
-                refresh,
-            },
-        );
-    }
-    Ok(preloaded)
+    Ok(namespace)
 }
 
 /// Of these modules, those that an `import` would find. Nothing is imported but packages of dotted names.
@@ -124,10 +180,7 @@ pub(crate) fn probe(py: Python<'_>, names: &[String]) -> PyResult<Vec<String>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let namespace = PyDict::new(py);
-    let source = CString::new(TRACER).expect("our source holds no NUL");
-    py.run(&source, Some(&namespace), None)?;
-    namespace
+    tracer(py)?
         .get_item("probe")?
         .expect("preload.py defines it")
         .call1((PyList::new(py, names)?,))?
@@ -150,6 +203,155 @@ fn finders(py: Python<'_>) -> PyResult<Vec<usize>> {
 }
 
 impl Preloaded {
+    /// Takes in what the tracer has found.
+    fn store(&mut self, traced: &Bound<'_, PyDict>) -> PyResult<()> {
+        for (name, entry) in traced {
+            let name: String = name.extract()?;
+            let (module, imports, in_package) = entry.extract()?;
+            let refresh = REFRESH
+                .iter()
+                .find(|(module, _)| *module == name)
+                .map(|(_, code)| *code);
+            self.modules.insert(
+                name,
+                Stored {
+                    module,
+                    imports,
+                    in_package,
+                    effects: Vec::new(),
+                    refresh,
+                    is_package: false,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Imports one more package into the store.
+    /// Code that is not below `trusted` is not run.
+    pub(crate) fn import(
+        self,
+        py: Python<'_>,
+        name: &str,
+        trusted: Option<Vec<String>>,
+    ) -> PyResult<Imported> {
+        let variables = environment();
+        let namespace = tracer(py)?;
+        let source = CString::new(SNAPSHOT).expect("our source holds no NUL");
+        py.run(&source, Some(&namespace), None)?;
+        // For as long as the process lives, like all that it holds.
+        let before: &'static Preloaded = Box::leak(Box::new(self));
+        let store = PyDict::new(py);
+        for (name, stored) in &before.modules {
+            store.set_item(name, (&stored.module, &stored.in_package))?;
+        }
+        let give = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            let py = arguments.py();
+            let name: String = arguments.get_item(0)?.extract()?;
+            let modules = py.import("sys")?.getattr("modules")?;
+            let mut wanted = Wanted::default();
+            before.collect(&modules, &name, &mut wanted)?;
+            before.give(py, &modules, &wanted.order)
+        })?;
+        let (traced, effects, faults): (
+            Bound<'_, PyDict>,
+            TracedEffects,
+            BTreeMap<String, String>,
+        ) = namespace
+            .get_item("snapshot")?
+            .expect("snapshot.py defines it")
+            .call1((
+                name,
+                store,
+                give,
+                namespace.get_item("preload")?,
+                before.heap.count_handlers(py),
+                trusted,
+            ))?
+            .extract()?;
+        let mut preloaded = before.copy(py);
+        preloaded.generation += 1;
+        let generation = preloaded.generation;
+        let modules = py.import("sys")?.getattr("modules")?;
+        for name in &preloaded.at_start {
+            let module = modules.get_item(name)?.unbind();
+            preloaded.below.push((name.clone(), module));
+        }
+        preloaded.environment = Some(environment());
+        preloaded.store(&traced)?;
+        for (module, effects) in effects {
+            if let Some(stored) = preloaded.modules.get_mut(&module) {
+                stored.effects.extend(effects.into_iter().map(
+                    |(kind, order, is_appended, item)| Effect {
+                        registry: match kind.as_str() {
+                            "filter" => Registry::Filters,
+                            _ => Registry::Finders,
+                        },
+                        order: (generation, order),
+                        is_appended,
+                        item,
+                    },
+                ));
+            }
+        }
+        let library: HashSet<String> = py
+            .import("sys")?
+            .getattr("stdlib_module_names")?
+            .extract()?;
+        let top = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+        let mut packages = BTreeSet::new();
+        for (name, stored) in &mut preloaded.modules {
+            let top = top(name);
+            if !library.contains(&top) {
+                stored.is_package = true;
+                packages.insert(top);
+            }
+        }
+        let own = top(name);
+        let fault = match faults.get(&own) {
+            Some(fault) => Some(fault.clone()),
+            None => faults
+                .iter()
+                .next()
+                .map(|(other, fault)| format!("it imports `{other}`: {fault}")),
+        };
+        let is_changed = environment() != variables;
+        Ok(Imported {
+            preloaded,
+            packages: packages.into_iter().collect(),
+            fault: fault.or(is_changed.then(|| "it changes environment variables".to_owned())),
+        })
+    }
+
+    /// The same store, of which nothing has been given.
+    fn copy(&self, py: Python<'_>) -> Preloaded {
+        let copy = |(name, stored): (&String, &Stored)| {
+            let effects = stored.effects.iter().map(|effect| Effect {
+                item: effect.item.clone_ref(py),
+                ..*effect
+            });
+            let stored = Stored {
+                module: stored.module.clone_ref(py),
+                imports: stored.imports.clone(),
+                in_package: stored.in_package.clone(),
+                effects: effects.collect(),
+                ..*stored
+            };
+            (name.clone(), stored)
+        };
+        Preloaded {
+            modules: self.modules.iter().map(copy).collect(),
+            library: self.library.clone(),
+            finders: Mutex::new(lock(&self.finders).clone()),
+            below: Vec::new(),
+            generation: self.generation,
+            environment: self.environment.clone(),
+            heap: self.heap,
+            given: Mutex::default(),
+            at_start: self.at_start.clone(),
+        }
+    }
+
     /// Puts the hand-over in place, in a forked child.
     pub(crate) fn install(
         self,
@@ -167,8 +369,10 @@ impl Preloaded {
                 let py = arguments.py();
                 let shared = &shared;
                 let name: String = arguments.get_item(0)?.extract()?;
-                if let Some(module) = self.hand_over(py, modules.bind(py), &name)? {
-                    return Ok::<Py<PyAny>, PyErr>(module);
+                match self.hand_over(py, modules.bind(py), &name)? {
+                    HandOver::Given(module) => return Ok::<Py<PyAny>, PyErr>(module),
+                    HandOver::Untrue(reason) => observe::give_up(reason),
+                    HandOver::Plain => {}
                 }
                 if name == "gc" {
                     self.heap.unfreeze(py)?;
@@ -187,31 +391,49 @@ impl Preloaded {
         py: Python<'_>,
         modules: &Bound<'_, PyAny>,
         name: &str,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    ) -> PyResult<HandOver> {
         if !self.modules.contains_key(name) || self.was_given(name) {
-            return Ok(None);
+            return Ok(HandOver::Plain);
         }
-        let mut wanted = Vec::new();
-        let mut seen = HashSet::new();
-        if !self.collect(modules, name, &mut wanted, &mut seen)?
-            || !self.nothing_interferes(py, &wanted)?
-        {
-            return Ok(None);
+        let mut wanted = Wanted::default();
+        let replaced = self.collect(modules, name, &mut wanted)?;
+        let needs_package = wanted
+            .seen
+            .iter()
+            .any(|name| self.modules[*name].is_package);
+        let obstacle = match replaced {
+            None => self.what_interferes(py, modules, &wanted.order, needs_package)?,
+            Some(replaced) => Some(format!("`{replaced}` was replaced")),
+        };
+        match obstacle {
+            None => {
+                self.give(py, modules, &wanted.order)?;
+                let module = self.modules[name].module.clone_ref(py);
+                Ok(HandOver::Given(module))
+            }
+            Some(obstacle) if needs_package => {
+                Ok(HandOver::Untrue(format!("`import {name}`: {obstacle}")))
+            }
+            Some(_) => Ok(HandOver::Plain),
         }
-        for name in &wanted {
+    }
+
+    /// Puts modules in place as if they had been imported one after the other.
+    fn give(&self, py: Python<'_>, modules: &Bound<'_, PyAny>, wanted: &[&str]) -> PyResult<()> {
+        for name in wanted {
             let stored = &self.modules[*name];
             modules.set_item(name, &stored.module)?;
-            self.given
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert((*name).to_owned());
+            lock(&self.given).insert((*name).to_owned());
             if *name == "gc" {
                 self.heap.unfreeze(py)?;
             }
             if let Some((package, attribute)) = &stored.in_package {
-                modules
-                    .get_item(package)?
-                    .setattr(attribute.as_str(), &stored.module)?;
+                // The package may be among those that are yet to come.
+                let package = match self.modules.get(package) {
+                    Some(package) => package.module.bind(py).clone(),
+                    None => modules.get_item(package)?,
+                };
+                package.setattr(attribute.as_str(), &stored.module)?;
             }
             if let Some(code) = stored.refresh {
                 let namespace: Bound<'_, PyDict> =
@@ -220,60 +442,108 @@ impl Preloaded {
                 py.run(&code, Some(&namespace), None)?;
             }
         }
-        Ok(Some(self.modules[name].module.clone_ref(py)))
+        self.replay(py, modules, wanted)
+    }
+
+    /// Puts into Python's registries what these modules put there.
+    fn replay(&self, py: Python<'_>, modules: &Bound<'_, PyAny>, wanted: &[&str]) -> PyResult<()> {
+        let of = |name: &&str| self.modules[*name].effects.iter();
+        let mut effects: Vec<&Effect> = wanted.iter().flat_map(of).collect();
+        effects.sort_by_key(|effect| effect.order);
+        for effect in effects {
+            let list = match effect.registry {
+                Registry::Filters => modules.get_item("warnings")?.getattr("filters")?,
+                Registry::Finders => {
+                    let finders = py.import("sys")?.getattr("meta_path")?;
+                    let mut expected = lock(&self.finders);
+                    let place = if effect.is_appended {
+                        expected.len()
+                    } else {
+                        0
+                    };
+                    expected.insert(place, effect.item.as_ptr() as usize);
+                    finders
+                }
+            };
+            let list: Bound<'_, PyList> = list.cast_into()?;
+            if effect.is_appended {
+                list.append(&effect.item)?;
+            } else {
+                list.insert(0, &effect.item)?;
+            }
+            if effect.registry == Registry::Filters {
+                let warnings = modules.get_item("warnings")?;
+                warnings.call_method0("_filters_mutated")?;
+            }
+        }
+        Ok(())
     }
 
     fn was_given(&self, name: &str) -> bool {
-        self.given
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(name)
+        lock(&self.given).contains(name)
     }
 
-    /// Lists what importing `name` adds, in the order in which a plain import would. False if a module
-    /// that it was built on has been replaced.
+    /// Lists what importing `name` adds, in the order in which a plain import would: a module takes its place when
+    /// its code has run to the end. Returns a module that it was built on and that is another one now.
     fn collect<'a>(
         &'a self,
         modules: &Bound<'_, PyAny>,
         name: &'a str,
-        wanted: &mut Vec<&'a str>,
-        seen: &mut HashSet<&'a str>,
-    ) -> PyResult<bool> {
+        wanted: &mut Wanted<'a>,
+    ) -> PyResult<Option<&'a str>> {
         let Some(stored) = self.modules.get(name) else {
-            return Ok(true);
+            return Ok(None);
         };
-        if !seen.insert(name) {
-            return Ok(true);
+        if wanted.seen.contains(name) {
+            return Ok(None);
         }
         // A package comes before what is in it, whoever imported it when the module was loaded.
         if let Some((package, _)) = name.rsplit_once('.') {
-            let stands = self.collect(modules, package, wanted, seen)?;
-            if !stands || !(wanted.contains(&package) || modules.contains(package)?) {
-                return Ok(false);
+            let replaced = self.collect(modules, package, wanted)?;
+            if replaced.is_some() {
+                return Ok(replaced);
+            }
+            if !wanted.seen.contains(package) && !modules.contains(package)? {
+                return Ok(Some(package));
             }
         }
-        match modules.get_item(name) {
-            Ok(present) if !present.is(&stored.module) => return Ok(false),
-            Ok(_) => {}
-            Err(_) if self.was_given(name) => return Ok(false),
-            Err(_) => wanted.push(name),
+        // The package may have imported it.
+        if !wanted.seen.insert(name) {
+            return Ok(None);
         }
+        let is_missing = match modules.get_item(name) {
+            Ok(present) if !present.is(&stored.module) => return Ok(Some(name)),
+            Ok(_) => false,
+            Err(_) if self.was_given(name) => return Ok(Some(name)),
+            Err(_) => true,
+        };
         for import in &stored.imports {
-            if !self.collect(modules, import, wanted, seen)? {
-                return Ok(false);
+            let replaced = self.collect(modules, import, wanted)?;
+            if replaced.is_some() {
+                return Ok(replaced);
             }
         }
-        Ok(true)
+        if is_missing {
+            wanted.order.push(name);
+        }
+        Ok(None)
     }
 
-    /// Whether a plain import would find just these modules where they were found before.
-    fn nothing_interferes(&self, py: Python<'_>, wanted: &[&str]) -> PyResult<bool> {
-        if finders(py).ok().as_ref() != Some(&self.finders) {
-            return Ok(false);
+    /// What could let a plain import end in anything but just these modules.
+    fn what_interferes(
+        &self,
+        py: Python<'_>,
+        modules: &Bound<'_, PyAny>,
+        wanted: &[&str],
+        needs_package: bool,
+    ) -> PyResult<Option<String>> {
+        let found = |what: &str| Ok(Some(what.to_owned()));
+        if finders(py).ok().as_ref() != Some(&*lock(&self.finders)) {
+            return found("`sys.meta_path` was changed");
         }
-        let path: Vec<String> = match py.import("sys")?.getattr("path")?.extract() {
-            Ok(path) => path,
-            Err(_) => return Ok(false),
+        let changed = "`sys.path` was changed";
+        let Ok(path) = py.import("sys")?.getattr("path")?.extract::<Vec<String>>() else {
+            return found(changed);
         };
         // The usual case is one directory, the session's own, before those of the interpreter.
         let own: Vec<&String> = path
@@ -282,16 +552,44 @@ impl Preloaded {
             .collect();
         let rest = &path[own.len()..];
         if rest.len() < self.library.len() || rest[..self.library.len()] != self.library[..] {
-            return Ok(false);
+            return found(changed);
         }
         let names: HashSet<&str> = wanted
             .iter()
             .map(|name| name.split('.').next().unwrap_or(name))
             .collect();
-        Ok(!own
+        if own
             .iter()
-            .any(|directory| shadows(Path::new(directory), &names)))
+            .any(|directory| shadows(Path::new(directory), &names))
+        {
+            return found(
+                "a file of the session has its name, or that of a module that it imports",
+            );
+        }
+        for (name, module) in self.below.iter().filter(|_| needs_package) {
+            let present = modules.get_item(name);
+            if !present.is_ok_and(|present| present.is(module)) {
+                return Ok(Some(format!("`{name}` was replaced")));
+            }
+        }
+        if needs_package && self.environment.as_ref() != Some(&environment()) {
+            return found("environment variables were changed");
+        }
+        Ok(None)
     }
+}
+
+/// The variables of this process, without those that each session has its own values of.
+fn environment() -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<_> = std::env::vars_os()
+        .filter(|(name, _)| name != "HOME" && name != "TMPDIR")
+        .collect();
+    variables.sort();
+    variables
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a file or directory there could be found in place of one of these modules.

@@ -58,24 +58,46 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
                 return -1;
             }
         };
+        let warm = Warm {
+            sandbox,
+            preloaded,
+            heap,
+        };
+        warm.serve(py, channel, |sandbox| clear_away(setup, sandbox))
+    })
+}
+
+/// An interpreter that sessions are forked from.
+pub(crate) struct Warm {
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) preloaded: Preloaded,
+    pub(crate) heap: &'static Heap,
+}
+
+impl Warm {
+    /// Forks sessions until nobody asks for more; returns in them only, with what the audit hook hands to CPython.
+    pub(crate) fn serve(
+        self,
+        py: Python<'_>,
+        channel: UnixStream,
+        at_end: impl FnOnce(Option<&Sandbox>),
+    ) -> c_int {
         let mut host = Host::new(channel, fork_python);
         match host.run(py) {
             Next::Session(forked) => {
                 // The host's channel and the other sessions' descriptors are none of this child's business.
                 drop(host);
-                let protections = sandbox.as_ref().map(Sandbox::protections);
-                let network_isolated = protections.is_some_and(|held| held.network.is_none());
-                session::run(py, *forked, sandbox, preloaded, heap, network_isolated)
+                session::run(py, *forked, self)
             }
             Next::HungUp => {
                 host.end_everything();
-                clear_away(setup, sandbox.as_ref());
-                // No Python code ran here that could have anything to finish.
+                at_end(self.sandbox.as_ref());
+                // No example ran here that could have anything to finish.
                 // SAFETY: ends the process.
                 unsafe { libc::_exit(0) }
             }
         }
-    })
+    }
 }
 
 /// Removes the scratch directories. Within namespaces their root is a mount, and whoever stayed behind outside

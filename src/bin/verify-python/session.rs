@@ -14,27 +14,30 @@ use rustix::fd::RawFd;
 use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup};
 
 use crate::checkpoint::{self, State};
-use crate::heap::Heap;
 use crate::isolation;
 use crate::observe;
-use crate::preload::Preloaded;
 use crate::sandbox::Sandbox;
-use crate::serve::Forked;
+use crate::serve::{Forked, Warm};
+use crate::snapshot;
 use crate::unit::{Interpreter, Run};
 
 /// The descriptor on which a shell's script finds the control socket: shells address single digits only.
 const SHELL_CONTROL: RawFd = 9;
 
 /// Runs the session. Returns what the audit hook hands to CPython, which then shuts down.
-pub(crate) fn run(
-    py: Python<'_>,
-    forked: Forked,
-    sandbox: Option<Sandbox>,
-    preloaded: Preloaded,
-    heap: &'static Heap,
-    network_isolated: bool,
-) -> c_int {
+pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
     isolation::become_session_head();
+    if let Program::Host { package } = &forked.setup.program {
+        let package = package.clone();
+        return snapshot::become_host(py, forked, warm, &package);
+    }
+    let Warm {
+        sandbox,
+        preloaded,
+        heap,
+    } = warm;
+    let protections = sandbox.as_ref().map(Sandbox::protections);
+    let network_isolated = protections.is_some_and(|held| held.network.is_none());
     let ready = forked.take_over_streams().and_then(|()| {
         if let Some(sandbox) = sandbox
             && let Err(error) = sandbox.shut_in(&forked.setup)
@@ -66,8 +69,10 @@ pub(crate) fn run(
         Program::Shell { program, script } => {
             become_shell(&control, program, script, &forked.setup.environment)
         }
+        Program::Host { .. } => unreachable!("it became one above"),
         Program::Python => {
-            let prepared = prepare(py, &forked.setup.scratch, &forked.setup.environment)
+            let prepared = set_variables(py, &forked.setup.environment)
+                .and_then(|()| prepare(py, &forked.setup.scratch))
                 .and_then(|()| heap.end_quietly(py))
                 .and_then(|()| Interpreter::new(py, preloaded));
             match prepared {
@@ -200,13 +205,16 @@ fn out_of_reach(control: OwnedFd, open_files: Option<u64>) -> rustix::io::Result
     rustix::io::fcntl_dupfd_cloexec(control.as_fd(), beyond).or(Ok(control))
 }
 
-/// Makes the interpreter look as `python file.py` finds it: environment, `sys.path[0]`.
-fn prepare(py: Python<'_>, scratch: &Path, environment: &[(String, String)]) -> PyResult<()> {
-    let os = py.import("os")?;
-    let variables = os.getattr("environ")?;
+pub(crate) fn set_variables(py: Python<'_>, environment: &[(String, String)]) -> PyResult<()> {
+    let variables = py.import("os")?.getattr("environ")?;
     for (name, value) in environment {
         variables.set_item(name, value)?;
     }
+    Ok(())
+}
+
+/// Makes the interpreter look as `python file.py` finds it, as for `sys.path[0]`.
+fn prepare(py: Python<'_>, scratch: &Path) -> PyResult<()> {
     let path: Bound<'_, PyList> = py.import("sys")?.getattr("path")?.cast_into()?;
     let scratch = scratch.to_string_lossy();
     // `-c` put an empty string where a script's directory stands.
