@@ -17,6 +17,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
 
@@ -248,7 +249,7 @@ impl Preloaded {
         let give = PyCFunction::new_closure(py, None, None, move |arguments, _| {
             let py = arguments.py();
             let name: String = arguments.get_item(0)?.extract()?;
-            let modules = py.import("sys")?.getattr("modules")?;
+            let modules: Bound<'_, PyDict> = py.import("sys")?.getattr("modules")?.cast_into()?;
             let mut wanted = Wanted::default();
             before.collect(&modules, &name, &mut wanted)?;
             before.give(py, &modules, &wanted.order)
@@ -361,7 +362,8 @@ impl Preloaded {
         unload_others(py, &self.at_start)?;
         let importlib = py.import("_frozen_importlib")?;
         let find_and_load = importlib.getattr("_find_and_load")?.unbind();
-        let modules: Py<PyAny> = py.import("sys")?.getattr("modules")?.unbind();
+        let modules: Bound<'_, PyDict> = py.import("sys")?.getattr("modules")?.cast_into()?;
+        let modules = modules.unbind();
         // Sessions have one interpreter and are left, like it, to the end of the process.
         let shared = Shared(session_file.clone());
         let hook =
@@ -389,7 +391,7 @@ impl Preloaded {
     fn hand_over(
         &self,
         py: Python<'_>,
-        modules: &Bound<'_, PyAny>,
+        modules: &Bound<'_, PyDict>,
         name: &str,
     ) -> PyResult<HandOver> {
         if !self.modules.contains_key(name) || self.was_given(name) {
@@ -419,7 +421,7 @@ impl Preloaded {
     }
 
     /// Puts modules in place as if they had been imported one after the other.
-    fn give(&self, py: Python<'_>, modules: &Bound<'_, PyAny>, wanted: &[&str]) -> PyResult<()> {
+    fn give(&self, py: Python<'_>, modules: &Bound<'_, PyDict>, wanted: &[&str]) -> PyResult<()> {
         for name in wanted {
             let stored = &self.modules[*name];
             modules.set_item(name, &stored.module)?;
@@ -431,7 +433,7 @@ impl Preloaded {
                 // The package may be among those that are yet to come.
                 let package = match self.modules.get(package) {
                     Some(package) => package.module.bind(py).clone(),
-                    None => modules.get_item(package)?,
+                    None => present(modules, package)?,
                 };
                 package.setattr(attribute.as_str(), &stored.module)?;
             }
@@ -446,13 +448,13 @@ impl Preloaded {
     }
 
     /// Puts into Python's registries what these modules put there.
-    fn replay(&self, py: Python<'_>, modules: &Bound<'_, PyAny>, wanted: &[&str]) -> PyResult<()> {
+    fn replay(&self, py: Python<'_>, modules: &Bound<'_, PyDict>, wanted: &[&str]) -> PyResult<()> {
         let of = |name: &&str| self.modules[*name].effects.iter();
         let mut effects: Vec<&Effect> = wanted.iter().flat_map(of).collect();
         effects.sort_by_key(|effect| effect.order);
         for effect in effects {
             let list = match effect.registry {
-                Registry::Filters => modules.get_item("warnings")?.getattr("filters")?,
+                Registry::Filters => present(modules, "warnings")?.getattr("filters")?,
                 Registry::Finders => {
                     let finders = py.import("sys")?.getattr("meta_path")?;
                     let mut expected = lock(&self.finders);
@@ -472,7 +474,7 @@ impl Preloaded {
                 list.insert(0, &effect.item)?;
             }
             if effect.registry == Registry::Filters {
-                let warnings = modules.get_item("warnings")?;
+                let warnings = present(modules, "warnings")?;
                 warnings.call_method0("_filters_mutated")?;
             }
         }
@@ -487,7 +489,7 @@ impl Preloaded {
     /// its code has run to the end. Returns a module that it was built on and that is another one now.
     fn collect<'a>(
         &'a self,
-        modules: &Bound<'_, PyAny>,
+        modules: &Bound<'_, PyDict>,
         name: &'a str,
         wanted: &mut Wanted<'a>,
     ) -> PyResult<Option<&'a str>> {
@@ -511,11 +513,12 @@ impl Preloaded {
         if !wanted.seen.insert(name) {
             return Ok(None);
         }
-        let is_missing = match modules.get_item(name) {
-            Ok(present) if !present.is(&stored.module) => return Ok(Some(name)),
-            Ok(_) => false,
-            Err(_) if self.was_given(name) => return Ok(Some(name)),
-            Err(_) => true,
+        // Not by an exception: the first that pyo3 takes makes a class of its own.
+        let is_missing = match modules.get_item(name)? {
+            Some(present) if !present.is(&stored.module) => return Ok(Some(name)),
+            Some(_) => false,
+            None if self.was_given(name) => return Ok(Some(name)),
+            None => true,
         };
         for import in &stored.imports {
             let replaced = self.collect(modules, import, wanted)?;
@@ -533,7 +536,7 @@ impl Preloaded {
     fn what_interferes(
         &self,
         py: Python<'_>,
-        modules: &Bound<'_, PyAny>,
+        modules: &Bound<'_, PyDict>,
         wanted: &[&str],
         needs_package: bool,
     ) -> PyResult<Option<String>> {
@@ -567,8 +570,8 @@ impl Preloaded {
             );
         }
         for (name, module) in self.below.iter().filter(|_| needs_package) {
-            let present = modules.get_item(name);
-            if !present.is_ok_and(|present| present.is(module)) {
+            let present = modules.get_item(name)?;
+            if !present.is_some_and(|present| present.is(module)) {
                 return Ok(Some(format!("`{name}` was replaced")));
             }
         }
@@ -586,6 +589,11 @@ fn environment() -> Vec<(OsString, OsString)> {
         .collect();
     variables.sort();
     variables
+}
+
+fn present<'py>(modules: &Bound<'py, PyDict>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    let missing = || PyKeyError::new_err(name.to_owned());
+    modules.get_item(name)?.ok_or_else(missing)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

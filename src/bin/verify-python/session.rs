@@ -224,7 +224,9 @@ fn prepare(py: Python<'_>, scratch: &Path) -> PyResult<()> {
         path.insert(0, scratch.as_ref())?;
     }
     let main: Bound<'_, PyDict> = py.import("__main__")?.dict();
-    main.del_item("__file__").ok();
+    if main.contains("__file__")? {
+        main.del_item("__file__")?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Running one example: as a file, as a transcript, or only as far as the compiler.
 
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
@@ -9,14 +9,43 @@ use std::rc::Rc;
 use pyo3::BoundObject;
 use pyo3::exceptions::{PySystemExit, PyTypeError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyString};
 use verify::outcome::Exception;
 use verify::protocol::{Mode, Statement, StepReport, Unit, UnitEnd};
 
 use crate::exception::{describe, format_traceback};
 use crate::preload::Preloaded;
 
+// Exported by every libpython since 3.4, but outside the limited API that pyo3 declares.
+unsafe extern "C" {
+    fn Py_CompileStringObject(
+        source: *const c_char,
+        filename: *mut ffi::PyObject,
+        start: c_int,
+        flags: *mut CompilerFlags,
+        optimize: c_int,
+    ) -> *mut ffi::PyObject;
+}
+
+/// CPython's `PyCompilerFlags`.
+#[repr(C)]
+struct CompilerFlags {
+    flags: c_int,
+    feature_version: c_int,
+}
+
+/// What a source is compiled to: CPython's `Py_single_input` and its like, from `compile.h`.
+#[derive(Clone, Copy)]
+enum Start {
+    Single = 256,
+    File = 257,
+}
+
+/// The source is text, in UTF-8 whatever it says of itself: flags of CPython's, from `compile.h`.
+const IS_UTF8: c_int = 0x100;
+const IGNORE_COOKIE: c_int = 0x800;
 /// `compile()` flags and code flags that the `ast` and `inspect` modules document.
 const ONLY_AST: c_int = 0x400;
 const ALLOW_TOP_LEVEL_AWAIT: c_int = 0x2000;
@@ -98,7 +127,7 @@ impl Interpreter {
                     Ok(())
                 }
                 Mode::Parse => self
-                    .compile(py, &unit.source, &unit.path, "exec", 0)
+                    .compile(py, &unit.source, &unit.path, Start::File, 0)
                     .map(drop),
             };
             self.untraced(py, |interpreter| interpreter.restore(py, restore));
@@ -128,17 +157,20 @@ impl Interpreter {
     /// Sends on what Python and C hold back, as the end of a process does.
     pub(crate) fn flush(&self, py: Python<'_>) {
         let sys = self.sys.bind(py);
-        for stream in [
-            sys.getattr("stdout").ok(),
-            sys.getattr("stderr").ok(),
-            Some(self.stdout.bind(py).clone()),
-            Some(self.stderr.bind(py).clone()),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            // A stream that the example closed or replaced by something else is its own business.
-            let _ = stream.call_method0("flush");
+        // A stream that the example closed or replaced by something else is its own business.
+        let flush = |stream: &Bound<'_, PyAny>| drop(stream.call_method0(intern!(py, "flush")));
+        let streams = [
+            (intern!(py, "stdout"), &self.stdout),
+            (intern!(py, "stderr"), &self.stderr),
+        ];
+        for (name, original) in streams {
+            // What the example put in its place may hold back what goes there.
+            if let Ok(current) = sys.getattr(name)
+                && !current.is(original)
+            {
+                flush(&current);
+            }
+            flush(original.bind(py));
         }
         // SAFETY: flushes every C stream.
         unsafe { libc::fflush(std::ptr::null_mut()) };
@@ -154,22 +186,24 @@ impl Interpreter {
         let main = self.main.bind(py);
         let path = unit.path.to_string_lossy();
         if matches!(unit.mode, Mode::Module { .. }) {
-            main.set_item("__file__", path.as_ref())?;
+            let path = PyString::new(py, &path);
+            main.set_item(intern!(py, "__file__"), &path)?;
             if self.sets_cached {
-                main.set_item("__cached__", py.None())?;
+                main.set_item(intern!(py, "__cached__"), py.None())?;
             }
             let loader = self
                 .source_loader
                 .bind(py)
-                .call1(("__main__", path.as_ref()))?;
-            main.set_item("__loader__", loader)?;
+                .call1((intern!(py, "__main__"), path))?;
+            main.set_item(intern!(py, "__loader__"), loader)?;
         }
-        sys.setattr("argv", PyList::new(py, &unit.argv)?)?;
-        let original = PyList::new(py, [sys.getattr("executable")?])?;
-        for argument in &unit.argv {
+        let argv = PyList::new(py, &unit.argv)?;
+        let original = PyList::new(py, [sys.getattr(intern!(py, "executable"))?])?;
+        for argument in &argv {
             original.append(argument)?;
         }
-        sys.setattr("orig_argv", original)?;
+        sys.setattr(intern!(py, "argv"), argv)?;
+        sys.setattr(intern!(py, "orig_argv"), original)?;
         *self.session_file.borrow_mut() = unit
             .session_file
             .as_ref()
@@ -230,12 +264,12 @@ impl Interpreter {
         on_step: &mut OnStep<'_>,
     ) -> PyResult<()> {
         if boundaries.is_empty() && wanted.is_empty() {
-            let code = self.compile(py, &unit.source, &unit.path, "exec", 0)?;
+            let code = self.compile(py, &unit.source, &unit.path, Start::File, 0)?;
             return self.evaluate(py, &code).map(drop);
         }
-        let tree = self.compile(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
+        let tree = self.compile_by_name(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
         // A mistake that only the later stages of the compiler find must stop the file before it starts.
-        self.compile(py, &unit.source, &unit.path, "exec", 0)?;
+        self.compile(py, &unit.source, &unit.path, Start::File, 0)?;
         let body: Bound<'_, PyList> = tree.getattr("body")?.cast_into()?;
         let mut flags = 0;
         let mut pending = Vec::new();
@@ -257,7 +291,7 @@ impl Interpreter {
                 self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
                 let expression = py.import("_ast")?.getattr("Expression")?;
                 let node = expression.call1((statement.getattr("value")?,))?;
-                let code = self.compile(py, node, &unit.path, "eval", flags)?;
+                let code = self.compile_by_name(py, node, &unit.path, "eval", flags)?;
                 let value = self.evaluate(py, &code)?;
                 values.push((end, value.repr()?.to_string_lossy().into_owned()));
             } else {
@@ -292,7 +326,7 @@ impl Interpreter {
             return Ok(());
         }
         tree.setattr("body", PyList::new(py, pending.drain(..))?)?;
-        let code = self.compile(py, tree, &unit.path, "exec", *flags)?;
+        let code = self.compile_by_name(py, tree, &unit.path, "exec", *flags)?;
         *flags |= code.getattr("co_flags")?.extract::<c_int>()? & FUTURE_FLAGS;
         self.evaluate(py, &code).map(drop)
     }
@@ -327,7 +361,13 @@ impl Interpreter {
 
     fn run_statement(&mut self, py: Python<'_>, statement: &Statement) -> PyResult<()> {
         let flags = self.future_flags | ALLOW_TOP_LEVEL_AWAIT;
-        let code = self.compile(py, &statement.source, Path::new("<stdin>"), "single", flags)?;
+        let code = self.compile(
+            py,
+            &statement.source,
+            Path::new("<stdin>"),
+            Start::Single,
+            flags,
+        )?;
         let code_flags: c_int = code.getattr("co_flags")?.extract()?;
         self.future_flags |= code_flags & FUTURE_FLAGS;
         let result = self.evaluate(py, &code)?;
@@ -350,7 +390,44 @@ impl Interpreter {
         Ok(event_loop)
     }
 
+    /// Compiles text as CPython compiles a file. `compile()` would tell audit hooks, and before its first code it
+    /// makes the classes of all syntax nodes, which takes longer than most examples.
     fn compile<'py>(
+        &self,
+        py: Python<'py>,
+        source: &str,
+        path: &Path,
+        start: Start,
+        flags: c_int,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Ok(text) = CString::new(source) else {
+            let mode = match start {
+                Start::Single => "single",
+                Start::File => "exec",
+            };
+            return self.compile_by_name(py, source, path, mode, flags);
+        };
+        let path = PyString::new(py, &path.to_string_lossy());
+        let mut flags = CompilerFlags {
+            flags: flags | IS_UTF8 | IGNORE_COOKIE,
+            feature_version: 0,
+        };
+        let as_started = -1;
+        // SAFETY: all are live for the call, which keeps only references of its own.
+        unsafe {
+            let code = Py_CompileStringObject(
+                text.as_ptr(),
+                path.as_ptr(),
+                start as c_int,
+                &raw mut flags,
+                as_started,
+            );
+            Bound::from_owned_ptr_or_err(py, code)
+        }
+    }
+
+    /// Compiles by `compile()`, which takes and gives syntax trees too.
+    fn compile_by_name<'py>(
         &self,
         py: Python<'py>,
         source: impl IntoPyObject<'py>,
