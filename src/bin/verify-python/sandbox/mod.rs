@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`namespaces`] | namespaces, made by the host and, where they are cheap, by each session | as root, or where a user may make user namespaces | the file system that is not on the list, the network, other processes |
 //! | [`landlock`] | a Landlock domain | from Linux 5.13 on | files that are not on the list, other sessions, signals, tracing |
-//! | [`syscalls`] | seccomp filters, fewer capabilities | everywhere | the parts of the kernel that no example needs |
+//! | [`syscalls`] | seccomp filters, most of them the host's own, and fewer capabilities | everywhere | the parts of the kernel that no example needs |
 //!
 //! A layer that the kernel refuses is left out and reported. One that the host has found to work and that
 //! then fails in a session ends the session: nothing runs with less than what the run's header says.
@@ -26,7 +26,7 @@ use namespaces::Namespaces;
 pub(crate) struct Sandbox {
     namespaces: Namespaces,
     landlock: Option<landlock::Rules>,
-    syscalls: Option<syscalls::Filters>,
+    syscalls: Option<syscalls::Filter>,
 }
 
 impl Sandbox {
@@ -41,7 +41,7 @@ impl Sandbox {
         let (channel, namespaces) = Namespaces::enter(channel, setup, scratch_root);
         let sandbox = Sandbox {
             landlock: landlock::Rules::new(setup, scratch_root, namespaces.files),
-            syscalls: syscalls::Filters::new(landlock::version() > 0).ok(),
+            syscalls: syscalls::Filter::confine_host(landlock::version() > 0).ok(),
             namespaces,
         };
         // Whatever sessions do, they cannot look into this process or change it.

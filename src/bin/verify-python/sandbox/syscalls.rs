@@ -13,8 +13,8 @@ use seccompiler::{
     SeccompCondition, SeccompFilter, SeccompRule, sock_filter,
 };
 
-/// Denied whatever the arguments.
-const DENIED: &[libc::c_long] = &[
+/// Denied in sessions whatever the arguments. The host needs them to make sessions.
+const DENIED_IN_SESSIONS: &[libc::c_long] = &[
     // Mounting, and entering or making other namespaces.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -28,6 +28,10 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_setns,
     libc::SYS_unshare,
+];
+
+/// Denied whatever the arguments.
+const DENIED: &[libc::c_long] = &[
     // Files by handle, past every path.
     libc::SYS_open_by_handle_at,
     // Keys of the user.
@@ -109,17 +113,20 @@ const NEW_NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// Compiled once, installed by each session.
-pub(super) struct Filters(Vec<BpfProgram>);
+/// What sessions are denied beyond what the host is. Made once, installed by each session: the kernel tries a
+/// filter with every call that it has when it is installed, so a session's own is short.
+pub(super) struct Filter(BpfProgram);
 
-impl Filters {
-    pub(super) fn new(tracing_is_kept_in: bool) -> Result<Filters, seccompiler::Error> {
-        let mut denied: BTreeMap<i64, Vec<SeccompRule>> = DENIED
-            .iter()
-            .chain(DENIED_HERE)
-            .chain(if tracing_is_kept_in { &[] } else { TRACING })
-            .map(|&call| (call, Vec::new()))
-            .collect();
+impl Filter {
+    /// Denies the host, and with it all that it forks, what neither needs.
+    pub(super) fn confine_host(tracing_is_kept_in: bool) -> Result<Filter, seccompiler::Error> {
+        for program in [
+            compile(denied_to_all(tracing_is_kept_in)?, libc::EPERM)?,
+            compile(always(ABSENT), libc::ENOSYS)?,
+        ] {
+            seccompiler::apply_filter(&program)?;
+        }
+        let mut denied = always(DENIED_IN_SESSIONS);
         let with_flag = |flag: libc::c_int| {
             let flag = u64::from(flag.cast_unsigned());
             argument(0, Compare::MaskedEq(flag), flag).and_then(|it| SeccompRule::new(vec![it]))
@@ -130,45 +137,55 @@ impl Filters {
             .map(with_flag)
             .collect();
         denied.insert(libc::SYS_clone, namespaces?);
-        let mut other_kinds = Vec::new();
-        for kind in SOCKETS.iter().chain([&libc::AF_NETLINK]) {
-            other_kinds.push(argument(0, Compare::Ne, number(*kind))?);
-        }
-        // Of netlink, what `getaddrinfo` and `if_nameindex` ask the kernel about addresses.
-        let other_netlink = vec![
-            argument(0, Compare::Eq, number(libc::AF_NETLINK))?,
-            argument(2, Compare::Ne, number(libc::NETLINK_ROUTE))?,
-        ];
-        denied.insert(
-            libc::SYS_socket,
-            vec![
-                SeccompRule::new(other_kinds)?,
-                SeccompRule::new(other_netlink)?,
-            ],
-        );
-        // Characters into a terminal, as if somebody had typed them.
-        let typing = argument(1, Compare::Eq, libc::TIOCSTI)?;
-        let console = argument(1, Compare::Eq, number(TIOCLINUX))?;
-        denied.insert(
-            libc::SYS_ioctl,
-            vec![
-                SeccompRule::new(vec![typing])?,
-                SeccompRule::new(vec![console])?,
-            ],
-        );
-        let absent = ABSENT.iter().map(|&call| (call, Vec::new())).collect();
-        Ok(Filters(vec![
-            compile(denied, libc::EPERM)?,
-            compile(absent, libc::ENOSYS)?,
-        ]))
+        Ok(Filter(compile(denied, libc::EPERM)?))
     }
 
-    /// Installs them for this process and all that it starts, for good.
+    /// Installs it for this process and all that it starts, for good.
     pub(super) fn install(&self) -> Result<(), seccompiler::Error> {
-        self.0
-            .iter()
-            .try_for_each(|program| seccompiler::apply_filter(program))
+        seccompiler::apply_filter(&self.0)
     }
+}
+
+/// Rules by the number of the call; a call without a rule on its arguments is always denied.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn always(calls: &[libc::c_long]) -> Rules {
+    calls.iter().map(|&call| (call, Vec::new())).collect()
+}
+
+fn denied_to_all(tracing_is_kept_in: bool) -> Result<Rules, seccompiler::BackendError> {
+    let mut denied = always(DENIED);
+    denied.extend(always(DENIED_HERE));
+    if !tracing_is_kept_in {
+        denied.extend(always(TRACING));
+    }
+    let mut other_kinds = Vec::new();
+    for kind in SOCKETS.iter().chain([&libc::AF_NETLINK]) {
+        other_kinds.push(argument(0, Compare::Ne, number(*kind))?);
+    }
+    // Of netlink, what `getaddrinfo` and `if_nameindex` ask the kernel about addresses.
+    let other_netlink = vec![
+        argument(0, Compare::Eq, number(libc::AF_NETLINK))?,
+        argument(2, Compare::Ne, number(libc::NETLINK_ROUTE))?,
+    ];
+    denied.insert(
+        libc::SYS_socket,
+        vec![
+            SeccompRule::new(other_kinds)?,
+            SeccompRule::new(other_netlink)?,
+        ],
+    );
+    // Characters into a terminal, as if somebody had typed them.
+    let typing = argument(1, Compare::Eq, libc::TIOCSTI)?;
+    let console = argument(1, Compare::Eq, number(TIOCLINUX))?;
+    denied.insert(
+        libc::SYS_ioctl,
+        vec![
+            SeccompRule::new(vec![typing])?,
+            SeccompRule::new(vec![console])?,
+        ],
+    );
+    Ok(denied)
 }
 
 /// `ioctl` that drives the kernel's own text console.
@@ -186,10 +203,7 @@ fn argument(
     SeccompCondition::new(index, Length::Dword, compare, value)
 }
 
-fn compile(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    error: libc::c_int,
-) -> Result<BpfProgram, seccompiler::Error> {
+fn compile(rules: Rules, error: libc::c_int) -> Result<BpfProgram, seccompiler::Error> {
     let architecture = std::env::consts::ARCH.try_into()?;
     let deny = SeccompAction::Errno(error.cast_unsigned());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny, architecture)?;
