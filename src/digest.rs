@@ -19,6 +19,13 @@ impl Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Of what a file holds, which may be more than one wants in memory.
+    pub fn of_file(path: &Path) -> io::Result<Digest> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs::File::open(path)?)?;
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+
     /// Of everything that `Debug` shows: a field that is added later is part of it without a word.
     pub fn of_debug(value: &dyn fmt::Debug) -> Digest {
         let mut digester = Digester::default();
@@ -100,6 +107,16 @@ mod tests {
         let two = |one: &[u8], other: &[u8]| Digester::default().with(one).with(other).finish();
         assert_ne!(two(b"ab", b"c"), two(b"a", b"bc"));
         assert_eq!(two(b"ab", b"c"), two(b"ab", b"c"));
+    }
+
+    #[test]
+    fn a_file_is_told_by_what_it_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        let bytes = vec![7; 300_000];
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(Digest::of_file(&file).unwrap(), Digest::of(&bytes));
+        assert!(Digest::of_file(&directory.path().join("gone")).is_err());
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Files {
             Some(digest) => *digest,
             None => {
                 self.is_changed = true;
-                Digest::of(&fs::read(file)?)
+                Digest::of_file(file)?
             }
         };
         self.used.insert(appearance, digest);
