@@ -1,6 +1,6 @@
 //! What crosses the boundary between `verify` and `verify-python`: the only module that both programs share.
 //!
-//! Two channels, each a Unix stream socket that carries frames (a length as 4 bytes, little endian, then JSON):
+//! Two channels, each a Unix stream socket that carries frames (a length as 4 bytes, little endian, then postcard):
 //!
 //! - **host**: `verify` asks the warm host to fork sessions. A [`HostRequest::Fork`] brings four file
 //!   descriptors along: the session's control socket, the write ends of its stdout and stderr, and the
@@ -22,6 +22,20 @@ use crate::outcome::Exception;
 
 /// A frame above this size is a corrupt stream, not a message.
 const LARGEST_FRAME: usize = 1 << 28;
+
+/// The variable by which the dynamic loader gives the host its libpython.
+pub const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {
+    "DYLD_INSERT_LIBRARIES"
+} else {
+    "LD_PRELOAD"
+};
+
+/// The variable by which the dynamic loader looks every function up at once, and not again in each session.
+pub const BIND_VARIABLE: &str = if cfg!(target_os = "macos") {
+    "DYLD_BIND_AT_LAUNCH"
+} else {
+    "LD_BIND_NOW"
+};
 
 /// The first thing `verify` tells a host that has started.
 #[derive(Debug, Serialize, Deserialize)]
@@ -373,8 +387,8 @@ pub fn send<T: Serialize>(mut channel: impl Write, message: &T) -> io::Result<()
 
 /// One frame as bytes.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    let mut frame = vec![0; 4];
-    serde_json::to_writer(&mut frame, message).expect("protocol messages serialize");
+    let frame = vec![0; 4];
+    let mut frame = postcard::to_extend(message, frame).expect("protocol messages serialize");
     let length = u32::try_from(frame.len() - 4).expect("a frame is below 4 GiB");
     frame[..4].copy_from_slice(&length.to_le_bytes());
     frame
@@ -391,7 +405,7 @@ pub fn receive<T: DeserializeOwned>(mut channel: impl Read) -> io::Result<Option
     let length = frame_length(length)?;
     let mut frame = vec![0; length];
     channel.read_exact(&mut frame)?;
-    serde_json::from_slice(&frame)
+    postcard::from_bytes(&frame)
         .map(Some)
         .map_err(io::Error::other)
 }
@@ -405,7 +419,7 @@ pub fn take_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Result<Optio
     if buffer.len() < end {
         return Ok(None);
     }
-    let message = serde_json::from_slice(&buffer[4..end]).map_err(io::Error::other)?;
+    let message = postcard::from_bytes(&buffer[4..end]).map_err(io::Error::other)?;
     buffer.drain(..end);
     Ok(Some(message))
 }

@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder, DirEntry, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -96,20 +96,23 @@ impl Scratch {
     /// Writes a file, and makes the directories above it. What had its name before is replaced, not changed.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let (parent, name) = self.parent(path, true)?;
-        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o666);
-        File::from(rustix::fs::openat(&parent, name, flags, mode)?).write_all(bytes)
+        let open = || rustix::fs::openat(parent.as_fd(), name, flags, Mode::from_raw_mode(0o666));
+        let file = match open() {
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(parent.as_fd(), name, AtFlags::empty())?;
+                open()?
+            }
+            opened => opened?,
+        };
+        File::from(file).write_all(bytes)
     }
 
     /// Reads a file; links and what is no file at all are as if they were not there.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let (parent, name) = self.parent(path, false)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+        let file = rustix::fs::openat(parent, name, flags, Mode::empty())?;
         if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -119,26 +122,46 @@ impl Scratch {
     }
 
     /// The directory that holds `path`, and its name there.
-    fn parent<'a>(&self, path: &'a Path, make: bool) -> io::Result<(OwnedFd, &'a Path)> {
-        let mut directory = self.directory.try_clone()?;
+    fn parent<'a>(&self, path: &'a Path, make: bool) -> io::Result<(Parent<'_>, &'a Path)> {
+        let mut directory = Parent::Own(self.directory.as_fd());
         let mut components = path.components().filter(|part| *part != Component::CurDir);
         let mut name = components.next().ok_or(io::ErrorKind::InvalidInput)?;
         for next in components {
             let Component::Normal(step) = name else {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
-            if make {
-                match rustix::fs::mkdirat(&directory, step, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
+            let open = || rustix::fs::openat(directory.as_fd(), step, DIRECTORY, Mode::empty());
+            let opened = match open() {
+                Err(Errno::NOENT) if make => {
+                    let mode = Mode::from_raw_mode(0o777);
+                    match rustix::fs::mkdirat(directory.as_fd(), step, mode) {
+                        Ok(()) | Err(Errno::EXIST) => open()?,
+                        Err(error) => return Err(error.into()),
+                    }
                 }
-            }
-            directory = rustix::fs::openat(directory.as_fd(), step, DIRECTORY, Mode::empty())?;
+                opened => opened?,
+            };
+            directory = Parent::Below(opened);
             name = next;
         }
         match name {
             Component::Normal(name) => Ok((directory, Path::new(name))),
             _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+/// A directory on the way to a file.
+enum Parent<'a> {
+    Own(BorrowedFd<'a>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Parent::Own(directory) => *directory,
+            Parent::Below(directory) => directory.as_fd(),
         }
     }
 }

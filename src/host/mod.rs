@@ -186,7 +186,8 @@ impl Host {
                     .filter(|(name, _)| is_read_at_start(name))
                     .map(|(name, value)| (name, value)),
             )
-            .env(PRELOAD_VARIABLE, &interpreter.libpython)
+            .env(protocol::PRELOAD_VARIABLE, &interpreter.libpython)
+            .env(protocol::BIND_VARIABLE, "1")
             .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(stdout_writer)
@@ -277,7 +278,8 @@ impl Host {
             limits,
             program,
         };
-        Running::start(snapshot.map_or(&self.origin, Snapshot::origin), setup)
+        let origin = snapshot.map_or(&self.origin, Snapshot::origin);
+        Running::start(origin, setup).map(Running::in_empty_directory)
     }
 
     /// The directory that the sessions' scratch directories are made in.
@@ -340,12 +342,6 @@ pub fn find_program(interpreter: &Interpreter, name: &str) -> Option<PathBuf> {
     let path = OsString::from(format!("{}:{SYSTEM_PATH}", own.display()));
     find_in(std::env::split_paths(&path).chain(user_path()), name)
 }
-
-const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {
-    "DYLD_INSERT_LIBRARIES"
-} else {
-    "LD_PRELOAD"
-};
 
 /// Whether a variable has to be there when Python starts. Everything else that a project sets is for its
 /// sessions alone: the dynamic loader's variables, say, would run the book's code in the host.

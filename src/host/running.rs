@@ -33,6 +33,14 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// The time from one look to the next: at least this, and so long that looking takes a twentieth of it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Bytes that a pipe holds, and that one holds which an example has made as large as Linux lets it.
+const PIPE: usize = 64 * 1024;
+const LARGEST_PIPE: usize = 1024 * 1024;
+
+/// How long a unit may take before its output is read while it runs. Most have ended by then, and to be woken
+/// for what they print as well costs more than reading it.
+const PATIENCE: Duration = Duration::from_millis(2);
+
 /// Bytes in a nanosecond, more than a session can write: memory is not that fast.
 const FASTEST: u128 = 32;
 
@@ -60,6 +68,8 @@ pub struct Running {
     pub(super) control_open: bool,
     stdout: Stream,
     stderr: Stream,
+    /// What one look at a stream reads, until it is added to the rest.
+    buffer: Vec<u8>,
     status: io::PipeReader,
     pub(super) received: Vec<u8>,
     /// What the host calls the first process, once it has forked it.
@@ -67,6 +77,8 @@ pub struct Running {
     /// What that process is called here, once that was asked for.
     head: Option<Pid>,
     next_look: Instant,
+    /// From when output is read as it comes, see [`PATIENCE`].
+    reads_from: Instant,
     /// How many bytes its directory held, and when that was.
     filled: Option<(u64, Instant)>,
     pub(super) end: Option<ProcessEnd>,
@@ -133,16 +145,25 @@ impl Running {
             control_open: true,
             stdout: stream(stdout),
             stderr: stream(stderr),
+            buffer: Vec::with_capacity(PIPE),
             status,
             received: Vec::new(),
             number: None,
             head: None,
             next_look: Instant::now() + FIRST_LOOK,
+            reads_from: Instant::now(),
             filled: None,
             end: None,
             observed: None,
             untrue: None,
         })
+    }
+
+    /// Says that there was nothing in its directory when it began.
+    #[must_use]
+    pub(super) fn in_empty_directory(mut self) -> Running {
+        self.filled = Some((0, Instant::now()));
+        self
     }
 
     /// What the session read, once its interpreter has shut down in order and could say so.
@@ -168,6 +189,7 @@ impl Running {
         let mut step_start = 0;
         // A session that is gone already is noticed below, with its reason.
         let _ = protocol::send(&self.control, &Command::Run(Box::new(unit)));
+        self.reads_from = started + PATIENCE;
         let deadline = started + limits.timeout;
         let mut ended: Option<UnitEnd> = None;
         let ending = loop {
@@ -206,6 +228,7 @@ impl Running {
                             };
                         }
                         Ok(Some(Report::Checkpoint { .. } | Report::Snapshot(_))) | Err(_) => {
+                            self.drain();
                             self.end_now();
                             break Ending::Lost {
                                 reason: TAMPERED.to_owned(),
@@ -224,7 +247,9 @@ impl Running {
                             _ => {}
                         }
                     }
-                    if let Some((of, limit)) = self.overfilled(&limits) {
+                    if self.may_be_overfilled(&limits)
+                        && let Some((of, limit)) = self.overfilled(&limits)
+                    {
                         break Ending::TooMuch { of, limit };
                     }
                     break match (ended.take(), end) {
@@ -368,20 +393,23 @@ impl Running {
                     return self.cleaned_up(end);
                 }
             }
-            let until = if self.end.is_some() {
-                Instant::now() + Duration::from_millis(50)
+            let now = Instant::now();
+            let (until, with_output) = if self.end.is_some() {
+                (now + Duration::from_millis(50), true)
+            } else if now < self.reads_from {
+                (deadline.min(self.next_look).min(self.reads_from), false)
             } else {
-                deadline.min(self.next_look)
+                (deadline.min(self.next_look), true)
             };
-            let ready = self.poll_with(until, stop).unwrap_or_default();
+            let ready = self.poll_for(until, with_output, stop).unwrap_or_default();
             if ready.stop {
                 return Wake::Stopped;
             }
             if ready.stdout {
-                self.stdout.read();
+                self.stdout.read(&mut self.buffer);
             }
             if ready.stderr {
-                self.stderr.read();
+                self.stderr.read(&mut self.buffer);
             }
             let printed = self.stdout.bytes.len() + self.stderr.bytes.len();
             if printed as u64 > limits.output {
@@ -519,17 +547,20 @@ impl Running {
         }
     }
 
-    /// Reads everything that is readable now.
+    /// Reads everything that is readable now, and not for ever what somebody goes on writing.
     fn drain(&mut self) {
-        while let Some(ready) = self.poll(Instant::now()) {
-            let mut progress = false;
+        for _ in 0..=LARGEST_PIPE / PIPE {
+            let Some(ready) = self.poll(Instant::now()) else {
+                return;
+            };
+            let mut may_have_more = false;
             if ready.stdout {
-                progress |= self.stdout.read();
+                may_have_more |= self.stdout.read(&mut self.buffer);
             }
             if ready.stderr {
-                progress |= self.stderr.read();
+                may_have_more |= self.stderr.read(&mut self.buffer);
             }
-            if !progress {
+            if !may_have_more {
                 return;
             }
         }
@@ -554,7 +585,7 @@ impl Running {
             ] {
                 if ready {
                     let kept = stream.bytes.len();
-                    stream.read();
+                    stream.read(&mut self.buffer);
                     stream.bytes.truncate(kept);
                 }
             }
@@ -567,10 +598,10 @@ impl Running {
 
     /// What is readable before `until`; `None` if nothing is by then.
     pub(super) fn poll(&self, until: Instant) -> Option<Ready> {
-        self.poll_with(until, None)
+        self.poll_for(until, true, None)
     }
 
-    fn poll_with(&self, until: Instant, stop: Option<&Stop>) -> Option<Ready> {
+    fn poll_for(&self, until: Instant, with_output: bool, stop: Option<&Stop>) -> Option<Ready> {
         let flags = PollFlags::IN;
         let mut polled = Vec::with_capacity(5);
         let mut kinds = Vec::with_capacity(5);
@@ -584,8 +615,16 @@ impl Running {
                 self.control.as_fd(),
                 self.control_open && self.end.is_none(),
             ),
-            (Kind::Stdout, self.stdout.pipe.as_fd(), self.stdout.open),
-            (Kind::Stderr, self.stderr.pipe.as_fd(), self.stderr.open),
+            (
+                Kind::Stdout,
+                self.stdout.pipe.as_fd(),
+                with_output && self.stdout.open,
+            ),
+            (
+                Kind::Stderr,
+                self.stderr.pipe.as_fd(),
+                with_output && self.stderr.open,
+            ),
             (Kind::Status, self.status.as_fd(), self.end.is_none()),
         ] {
             if wanted {
@@ -661,19 +700,16 @@ impl Stream {
         bytes
     }
 
-    /// Reads once; false at the end of the stream.
-    fn read(&mut self) -> bool {
-        self.bytes.reserve(64 * 1024);
-        let count = loop {
-            // Into memory that nobody has cleared: most reads are of a few bytes.
-            match rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(&mut self.bytes)) {
-                Err(Errno::INTR) => {}
-                Ok(count) => break count,
-                Err(_) => break 0,
-            }
-        };
-        self.open = count > 0;
-        self.open
+    /// Reads once; true if there may be more.
+    fn read(&mut self, buffer: &mut Vec<u8>) -> bool {
+        buffer.clear();
+        // Into memory that nobody has cleared: most reads are of a few bytes.
+        while let Err(Errno::INTR) =
+            rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(buffer))
+        {}
+        self.bytes.extend_from_slice(buffer);
+        self.open = !buffer.is_empty();
+        buffer.len() == buffer.capacity()
     }
 }
 

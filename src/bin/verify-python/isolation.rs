@@ -6,13 +6,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use verify::protocol::ProcessLimits;
 
-/// The variable by which the dynamic loader was given libpython.
-pub(crate) const PRELOAD_VARIABLE: &str = if cfg!(target_os = "macos") {
-    "DYLD_INSERT_LIBRARIES"
-} else {
-    "LD_PRELOAD"
-};
-
 /// Makes the host a process that terminals and key strokes don't reach and that inherits its sessions' orphans.
 pub(crate) fn become_host() {
     // Each of these is a comfort, not a need: a host that was denied one still runs examples.

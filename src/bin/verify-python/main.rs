@@ -84,8 +84,10 @@ fn main() -> ExitCode {
     };
 
     // Examples start `python` and other programs; none of them may get this process's libpython.
-    // SAFETY: no other thread exists yet.
-    unsafe { std::env::remove_var(isolation::PRELOAD_VARIABLE) };
+    for variable in [protocol::PRELOAD_VARIABLE, protocol::BIND_VARIABLE] {
+        // SAFETY: no other thread exists yet.
+        unsafe { std::env::remove_var(variable) };
+    }
 
     if let Some(number) = setup.processor {
         verify::conditions::keep_to_processor(number);
