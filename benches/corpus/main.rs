@@ -82,6 +82,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// A program of this directory.
+fn baseline(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("benches/corpus")
+        .join(name)
+}
+
 struct Bench {
     python: PathBuf,
     runs: usize,
@@ -155,12 +162,13 @@ impl Bench {
         let joined = corpus.write_joined()?;
         let sample = corpus.write_sample(SAMPLE)?;
         let mut floor = Vec::new();
+        let mut forked = Vec::new();
         let mut each = Vec::new();
         let mut cold = Vec::new();
+        let mut first = Vec::new();
         let mut warm = Vec::new();
         let mut sessions = Vec::new();
         let mut alone = Vec::new();
-        let mut pair = Vec::new();
         let mut by_twos = Vec::new();
         let list = corpus.root.join("sample.txt");
         let names: Vec<String> = sample
@@ -169,18 +177,19 @@ impl Bench {
             .collect();
         fs::write(&list, names.join("\n"))?;
         for round in 0..self.runs {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpus/floor.py");
-            floor.push(succeed(self.python().arg(script).arg(&joined))?);
+            for (script, costs) in [("floor.py", &mut floor), ("forked.py", &mut forked)] {
+                let script = baseline(script);
+                costs.push(succeed(self.python().arg(script).arg(&joined))?);
+            }
+            cold.push(succeed(self.check(corpus).arg("--no-cache"))?);
             forget(&corpus.root)?;
-            cold.push(succeed(&mut self.check(corpus))?);
+            first.push(succeed(&mut self.check(corpus))?);
             for file in sample.iter().skip(round).step_by(self.runs) {
                 each.push(succeed(self.python().arg(file))?);
             }
             warm.push(succeed(&mut self.check(corpus))?);
-            forget(&many_sessions.root)?;
-            sessions.push(succeed(&mut self.check(many_sessions))?);
+            sessions.push(succeed(self.check(many_sessions).arg("--no-cache"))?);
             alone.push(succeed(self.check(corpus).args(["--no-cache", "-j1"]))?);
-            pair.push(succeed(self.check(corpus).args(["--no-cache", "-j2"]))?);
             let mut xargs = clean(Path::new("xargs"));
             xargs
                 .args(["-P2", "-n1", "-a"])
@@ -219,11 +228,12 @@ impl Bench {
             );
         };
         row("floor: all in one process, nothing isolated", floor);
-        row("verify, first run (50 sessions)", cold);
+        row("a bare fork for each page", median(&forked));
+        row("verify --no-cache (50 sessions)", cold);
+        row("verify --no-cache -j1", median(&alone));
+        row("verify --no-cache, 1000 sessions", sessions);
+        row("verify, first run (results are kept)", median(&first));
         row("verify, later runs (nothing changed)", median(&warm));
-        row("verify, first run, 1000 sessions", sessions);
-        row("verify -j1", median(&alone));
-        row("verify -j2", median(&pair));
         row(
             &format!("python file.py each ({sampled} run, scaled)"),
             each,
@@ -233,7 +243,7 @@ impl Bench {
             by_twos,
         );
         println!(
-            "a process for each example costs {:.0} × the CPU of verify's first run; two at a time take \
+            "a process for each example costs {:.0} × the CPU of verify; two at a time take \
              {:.1} × the wall time of verify with 1000 sessions",
             ratio(each.cpu, cold.cpu),
             ratio(by_twos.wall, sessions.wall)
@@ -333,8 +343,7 @@ impl Bench {
         let mut costs = Vec::new();
         let mut lists = Vec::new();
         for _ in 0..self.runs.min(3) {
-            forget(&large.root)?;
-            costs.push(succeed(&mut self.check(large))?);
+            costs.push(succeed(self.check(large).arg("--no-cache"))?);
             lists.push(succeed(self.verify(large).arg("list"))?);
         }
         let cost = median(&costs);
@@ -356,7 +365,7 @@ impl Bench {
         let transcripts = scratch.join("transcripts");
         fs::create_dir(&transcripts)?;
         fs::write(transcripts.join("verify.toml"), "pages = [\"pages\"]\n")?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpus/transcripts.py");
+        let script = baseline("transcripts.py");
         let joined = fences.write_joined()?;
         succeed(
             self.python()
@@ -382,8 +391,8 @@ impl Bench {
         let mut ours = [Dialect::Fences, Dialect::Transcripts].map(|dialect| (dialect, Vec::new()));
         for _ in 0..self.runs {
             for (dialect, costs) in &mut ours {
-                forget(root_of(*dialect))?;
-                costs.push(succeed(&mut self.check_in(root_of(*dialect)))?);
+                let mut cold = self.check_in(root_of(*dialect));
+                costs.push(succeed(cold.arg("--no-cache"))?);
             }
             // One that fails is not tried again: it may take its time over it.
             for (installed, costs) in &mut others {
@@ -412,7 +421,7 @@ impl Bench {
                     ratio(cost.wall, own.wall)
                 );
             };
-            row("verify, first run", "page", own);
+            row("verify --no-cache", "page", own);
             for (installed, costs) in &others {
                 if installed.peer.dialect != *dialect {
                     continue;
@@ -439,7 +448,7 @@ impl Bench {
         let corpus = Corpus::write(&scratch.join("packages"), 50, 3, "page", Subject::Packages)?;
         bench.record(&corpus.root)?;
         let joined = corpus.write_joined()?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpus/floor.py");
+        let script = baseline("floor.py");
         let (mut floor, mut cold) = (Vec::new(), Vec::new());
         for _ in 0..self.runs {
             // As sessions have it: a thread pool for each process would measure the pool.
