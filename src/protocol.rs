@@ -214,7 +214,11 @@ pub enum ProcessEnd {
 /// To a session.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
-    Run(Box<Unit>),
+    Run {
+        unit: Box<Unit>,
+        /// When `verify` begins to read output, in nanoseconds of the [`clock`]. Until then steps need not wait.
+        reads_from: u64,
+    },
     /// The last step's output has been read: go on.
     Continue,
     /// Stay as you are from here on, and take [`HostRequest`]s on this socket: each fork of them is a session that
@@ -239,6 +243,8 @@ pub struct Unit {
     pub mode: Mode,
     /// An exception of this class is what the author announced: no traceback is needed.
     pub raises: Option<String>,
+    /// Its process may end in its middle and that may be right: what its steps did has to be known by then.
+    pub may_end_early: bool,
     /// Nothing follows in this session: shut down without waiting for a word.
     pub last: bool,
     /// Where `multiprocessing` finds the session as one file: earlier examples, then this one.
@@ -270,10 +276,13 @@ pub struct Statement {
 /// From a session.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// A step ended and the session waits for [`Command::Continue`].
-    Step(StepReport),
-    /// The unit ended: its completion record.
-    Ended(UnitEnd),
+    /// The last of these steps ended and the session waits for [`Command::Continue`].
+    Steps(Vec<StepReport>),
+    /// The unit ended: its completion record, with the steps that nobody has been told of.
+    Ended {
+        steps: Vec<StepReport>,
+        end: UnitEnd,
+    },
     /// The answer to [`Command::Checkpoint`]: what a copy of this process would not be true to; `None` if it
     /// has become one.
     Checkpoint { untrue: Option<String> },
@@ -301,6 +310,15 @@ pub struct Observed {
 pub struct StepReport {
     pub exception: Option<Exception>,
     pub values: Vec<(usize, String)>,
+    /// Bytes that the unit had on its stdout by then, none of which `verify` had read. `None` if the session waits.
+    pub printed: Option<u64>,
+}
+
+/// Nanoseconds on a clock that both sides of a session read alike.
+pub fn clock() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanoseconds = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or(0)
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -436,6 +436,7 @@ impl<'r, 'a> Session<'r, 'a> {
             source: example.source.clone(),
             mode,
             raises: attributes.raises.clone(),
+            may_end_early: attributes.exits.is_some(),
             last,
             session_file,
             path,

@@ -18,7 +18,7 @@ use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
 use crate::protocol::{
     self, Command, HostRequest, Observed, ProcessEnd, Program, Report, Seal, SessionSetup, Status,
-    Unit, UnitEnd,
+    StepReport, Unit, UnitEnd,
 };
 
 /// How long processes that outlive their session may go on printing before they are ended.
@@ -39,7 +39,7 @@ const LARGEST_PIPE: usize = 1024 * 1024;
 
 /// How long a unit may take before its output is read while it runs. Most have ended by then, and to be woken
 /// for what they print as well costs more than reading it.
-const PATIENCE: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Bytes in a nanosecond, more than a session can write: memory is not that fast.
 const FASTEST: u128 = 32;
@@ -185,11 +185,16 @@ impl Running {
     pub fn run(&mut self, unit: Unit, limits: Limits, stop: Option<&Stop>) -> UnitOutcome {
         let started = Instant::now();
         let is_last = unit.last;
-        let mut steps = Vec::new();
-        let mut step_start = 0;
+        let mut steps = Steps::new(self.stdout.bytes.len());
+        let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(0);
+        let command = Command::Run {
+            unit: Box::new(unit),
+            reads_from: protocol::clock() + patience,
+        };
         // A session that is gone already is noticed below, with its reason.
-        let _ = protocol::send(&self.control, &Command::Run(Box::new(unit)));
-        self.reads_from = started + PATIENCE;
+        let _ = protocol::send(&self.control, &command);
+        // Later than what the session was told.
+        self.reads_from = Instant::now() + PATIENCE;
         let deadline = started + limits.timeout;
         let mut ended: Option<UnitEnd> = None;
         let ending = loop {
@@ -197,28 +202,26 @@ impl Running {
                 Wake::Control => {
                     match protocol::take_sealed::<Report>(&mut self.received, self.setup.seal) {
                         Ok(None) => {}
-                        Ok(Some(Report::Step(done))) => {
+                        Ok(Some(Report::Steps(done))) => {
                             self.drain();
-                            steps.push(StepOutcome {
-                                stdout: self.stdout.bytes[step_start..].to_vec(),
-                                exception: done.exception,
-                                values: done.values,
-                                status: None,
-                            });
-                            step_start = self.stdout.bytes.len();
+                            steps.add(done, self.stdout.bytes.len());
                             let _ = protocol::send(&self.control, &Command::Continue);
                         }
-                        Ok(Some(Report::Ended(end))) if is_last => ended = Some(end),
+                        Ok(Some(Report::Ended { steps: done, end })) if is_last => {
+                            steps.add(done, 0);
+                            ended = Some(end);
+                        }
                         Ok(Some(Report::Observed(observed))) => self.observed = Some(observed),
-                        Ok(Some(Report::Ended(end))) => {
+                        Ok(Some(Report::Ended { steps: done, end })) => {
                             self.drain();
+                            steps.add(done, 0);
                             if self.may_be_overfilled(&limits)
                                 && let Some((of, limit)) = self.overfilled(&limits)
                             {
                                 self.end_now();
                                 break Ending::TooMuch { of, limit };
                             }
-                            break ending_of(end, &mut steps, &self.stdout.bytes[step_start..]);
+                            break ending_of(end, &mut steps, self.stdout.bytes.len());
                         }
                         Ok(Some(Report::Untrue { reason })) => {
                             self.end_now();
@@ -256,7 +259,7 @@ impl Running {
                         // The end of the process is part of the last example: what its exit handlers
                         // and threads did, and whether that went well.
                         (Some(unit_end), ProcessEnd::Exited { status: 0, .. }) => {
-                            ending_of(unit_end, &mut steps, &self.stdout.bytes[step_start..])
+                            ending_of(unit_end, &mut steps, self.stdout.bytes.len())
                         }
                         (Some(UnitEnd::Raised(exception)), ProcessEnd::Exited { .. }) => {
                             Ending::Raised(exception)
@@ -287,6 +290,7 @@ impl Running {
                 }
             }
         };
+        let steps = steps.cut(&self.stdout.bytes);
         self.outcome(ending, steps, started)
     }
 
@@ -713,14 +717,57 @@ impl Stream {
     }
 }
 
-fn ending_of(end: UnitEnd, steps: &mut Vec<StepOutcome>, rest: &[u8]) -> Ending {
+/// What the steps of a unit did, and where the output of each ends in that of the unit.
+struct Steps {
+    start: usize,
+    done: Vec<(usize, StepReport)>,
+}
+
+impl Steps {
+    fn new(start: usize) -> Steps {
+        Steps {
+            start,
+            done: Vec::new(),
+        }
+    }
+
+    /// Takes steps as they are told; one that waits has printed all that has been read by now.
+    fn add(&mut self, told: Vec<StepReport>, read: usize) {
+        let end = |step: &StepReport| match step.printed {
+            Some(printed) => {
+                usize::try_from(printed).map_or(read, |printed| self.start.saturating_add(printed))
+            }
+            None => read,
+        };
+        let ends: Vec<usize> = told.iter().map(end).collect();
+        self.done.extend(ends.into_iter().zip(told));
+    }
+
+    fn cut(self, stdout: &[u8]) -> Vec<StepOutcome> {
+        let mut start = self.start;
+        let cut = |(end, step): (usize, StepReport)| {
+            let end = end.clamp(start, stdout.len());
+            let printed = stdout[start..end].to_vec();
+            start = end;
+            StepOutcome {
+                stdout: printed,
+                exception: step.exception,
+                values: step.values,
+                status: None,
+            }
+        };
+        self.done.into_iter().map(cut).collect()
+    }
+}
+
+fn ending_of(end: UnitEnd, steps: &mut Steps, read: usize) -> Ending {
     match end {
         UnitEnd::Completed { values } => {
-            steps.push(StepOutcome {
-                stdout: rest.to_vec(),
+            let rest = StepReport {
                 values,
-                ..StepOutcome::default()
-            });
+                ..StepReport::default()
+            };
+            steps.add(vec![rest], read);
             Ending::Completed
         }
         UnitEnd::Raised(exception) => Ending::Raised(exception),

@@ -11,7 +11,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use rustix::fd::RawFd;
-use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup};
+use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup, StepReport};
 
 use crate::checkpoint::{self, State};
 use crate::isolation;
@@ -138,8 +138,8 @@ fn obey(
     state: &State,
 ) -> Next {
     loop {
-        let unit = match protocol::receive(control) {
-            Ok(Some(Command::Run(unit))) => unit,
+        let (unit, reads_from) = match protocol::receive(control) {
+            Ok(Some(Command::Run { unit, reads_from })) => (unit, reads_from),
             Ok(Some(Command::Continue)) => continue,
             Ok(Some(Command::Checkpoint)) => {
                 let untrue = state.what_a_copy_lacks();
@@ -154,9 +154,13 @@ fn obey(
             }
             Ok(Some(Command::Finish) | None) | Err(_) => return Next::End(0),
         };
+        let mut untold = Untold::new(state, (!unit.may_end_early).then_some(reads_from));
         let run = interpreter.run(py, &unit, &mut |py, interpreter, step| {
             interpreter.flush(py);
-            protocol::send_sealed(control, seal, &Report::Step(step)).is_ok()
+            let Some(steps) = untold.add(step) else {
+                return true;
+            };
+            protocol::send_sealed(control, seal, &Report::Steps(steps)).is_ok()
                 && matches!(protocol::receive(control), Ok(Some(Command::Continue)))
         });
         if !isolation::is_session_head() {
@@ -164,10 +168,48 @@ fn obey(
             return Next::End(leave_as_script(py, run));
         }
         interpreter.flush(py);
-        let end = run.into_report(py, &unit);
-        if protocol::send_sealed(control, seal, &Report::Ended(end)).is_err() || unit.last {
+        let ended = Report::Ended {
+            end: run.into_report(py, &unit),
+            steps: untold.steps,
+        };
+        if protocol::send_sealed(control, seal, &ended).is_err() || unit.last {
             return Next::End(0);
         }
+    }
+}
+
+/// Steps that have ended and that `verify` has not been told of. To wait until it has read what each printed costs
+/// more than most steps; as long as it reads nothing, it is enough to count what the pipe holds.
+struct Untold<'a> {
+    state: &'a State,
+    /// `None` where each step has to wait.
+    reads_from: Option<u64>,
+    steps: Vec<StepReport>,
+}
+
+impl<'a> Untold<'a> {
+    fn new(state: &'a State, reads_from: Option<u64>) -> Untold<'a> {
+        Untold {
+            state,
+            reads_from,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Takes a step; gives all that are to be told now, after which this one has to wait.
+    fn add(&mut self, step: StepReport) -> Option<Vec<StepReport>> {
+        let printed = self.reads_from.and_then(|reads_from| {
+            let printed = self.state.held_by_stdout()?;
+            // Asked in this order: a count that was read too late counts what is left.
+            (protocol::clock() < reads_from).then_some(printed)
+        });
+        self.steps.push(StepReport { printed, ..step });
+        if printed.is_some() {
+            return None;
+        }
+        // From here on the pipe holds only a part.
+        self.reads_from = None;
+        Some(std::mem::take(&mut self.steps))
     }
 }
 

@@ -279,8 +279,8 @@ impl Interpreter {
             while boundaries.next_if(|&&boundary| boundary < line).is_some() {
                 self.run_statement_nodes(py, unit, &tree, &mut pending, &mut flags)?;
                 let report = StepReport {
-                    exception: None,
                     values: std::mem::take(values),
+                    ..StepReport::default()
                 };
                 if !on_step(py, self, report) {
                     return Ok(());
@@ -304,8 +304,8 @@ impl Interpreter {
                 py,
                 self,
                 StepReport {
-                    exception: None,
                     values: std::mem::take(values),
+                    ..StepReport::default()
                 },
             ) {
                 break;
@@ -351,7 +351,7 @@ impl Interpreter {
                 self,
                 StepReport {
                     exception,
-                    values: Vec::new(),
+                    ..StepReport::default()
                 },
             ) {
                 break;
