@@ -240,16 +240,7 @@ impl Running {
                     }
                 }
                 Wake::Ended(end) => {
-                    // It came with the last unit's record, or behind it.
-                    while let Ok(Some(report)) =
-                        protocol::take_sealed::<Report>(&mut self.received, self.setup.seal)
-                    {
-                        match report {
-                            Report::Observed(observed) => self.observed = Some(observed),
-                            Report::Untrue { reason } => self.untrue = Some(reason),
-                            _ => {}
-                        }
-                    }
+                    self.hear_last_words();
                     if self.may_be_overfilled(&limits)
                         && let Some((of, limit)) = self.overfilled(&limits)
                     {
@@ -369,6 +360,19 @@ impl Running {
         self.outcome(ending, steps, started)
     }
 
+    /// Takes what came with the last unit's record, or behind it.
+    fn hear_last_words(&mut self) {
+        while let Ok(Some(report)) =
+            protocol::take_sealed::<Report>(&mut self.received, self.setup.seal)
+        {
+            match report {
+                Report::Observed(observed) => self.observed = Some(observed),
+                Report::Untrue { reason } => self.untrue = Some(reason),
+                _ => {}
+            }
+        }
+    }
+
     fn outcome(
         &mut self,
         ending: Ending,
@@ -457,7 +461,7 @@ impl Running {
                 (ready.stderr, &mut self.stderr),
             ] {
                 if ready {
-                    stream.read();
+                    stream.read(&mut self.buffer);
                 }
             }
             if ready.control && self.receive() {

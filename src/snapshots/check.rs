@@ -97,6 +97,7 @@ fn look(
                 values: Vec::new(),
             },
             raises: None,
+            may_end_early: false,
             last: false,
             session_file: None,
         };
