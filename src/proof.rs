@@ -101,6 +101,10 @@ pub fn shake(
         }
         let before = &first.examples[&at];
         let rules = &book.pages[at.0].examples[at.1].attributes.normalize;
+        // What was cut off lacks the rest of its output, which says nothing of the cause.
+        if let Some(how) = cut_off(&seen.outcome.ending) {
+            return Some(Reason::FailedAgain(how));
+        }
         let difference = difference(
             rules,
             (&before.outcome, &before.context),
@@ -138,6 +142,20 @@ pub fn shake(
         found.extend(unlucky.into_iter().map(|(at, reason)| (at, (run, reason))));
     }
     Ok(found)
+}
+
+/// How an example was kept from coming to its end.
+fn cut_off(ending: &Ending) -> Option<String> {
+    match ending {
+        Ending::TimedOut { limit } => Some(format!(
+            "it was still running after {}s",
+            limit.as_secs_f64()
+        )),
+        Ending::TooMuch { .. } => Some("it ran into one of its limits".to_owned()),
+        Ending::Killed { signal } => Some(format!("it was killed by signal {signal}")),
+        Ending::Lost { reason } => Some(format!("no result arrived: {reason}")),
+        Ending::Completed | Ending::Raised(_) | Ending::Exited { .. } => None,
+    }
 }
 
 fn exception_bytes(outcome: &Outcome) -> Vec<u8> {

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -31,6 +32,7 @@ use std::time::{Duration, SystemTime};
 use pep440_rs::{Version, VersionSpecifiers};
 use rayon::prelude::*;
 use regex::Regex;
+use rustix::process::Pid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use verify::attributes::Attributes;
@@ -42,6 +44,7 @@ use verify::example::{Example, Kind};
 use verify::host;
 use verify::interpreter::{self, Interpreter, Source};
 use verify::normalize::{Context, apply};
+use verify::processes;
 use verify::scratch;
 use verify::session;
 
@@ -128,6 +131,17 @@ fn compare_everywhere(root: &Path, name: &str) {
     let book = Book::read(&config, &[]).unwrap();
     assert!(book.problems.is_empty(), "{:?}", book.problems);
     let mut faults = String::new();
+    for Known { page, id, .. } in &known {
+        let is_there = book.pages.iter().any(|found| {
+            found.key == *page && found.examples.iter().any(|example| example.id == *id)
+        });
+        if !is_there {
+            let _ = write!(
+                faults,
+                "\n{page} {id}: there is no such example, although `differences.toml` names it\n"
+            );
+        }
+    }
     for python in pythons {
         let compared = compare_under(&python, root, &config, &book, cache.path());
         let version: Version = python.full_version.parse().unwrap();
@@ -303,6 +317,7 @@ impl Session<'_> {
         let scratch = root.join("0/project");
         fs::create_dir_all(&scratch).unwrap();
         let output = self.run(python, config, &root, &scratch);
+        end_what_runs_in(&root);
         let context = Context {
             scratch: scratch.display().to_string(),
             ..Context::default()
@@ -492,6 +507,27 @@ impl Session<'_> {
             });
         }
         steps
+    }
+}
+
+/// Nobody else ends what a plain run leaves behind, which would go on making files.
+fn end_what_runs_in(directory: &Path) {
+    let name = directory.as_os_str().as_bytes();
+    let is_of_it = |process: &Path| {
+        let variables = fs::read(process.join("environ")).unwrap_or_default();
+        fs::read_link(process.join("cwd")).is_ok_and(|place| place.starts_with(directory))
+            || variables.windows(name.len()).any(|part| part == name)
+    };
+    loop {
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap());
+        let left: Vec<Pid> = processes
+            .filter(|process| is_of_it(&process.path()))
+            .filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        processes::end_families(&left);
     }
 }
 

@@ -606,6 +606,21 @@ fn shaking_says_what_fails_anyway_and_reports_in_every_format() {
 }
 
 #[test]
+fn shaking_says_how_an_example_was_cut_off() {
+    let code = "import os\nprint('begun', flush=True)\nwhile int(os.environ['PYTHONHASHSEED']): pass\nprint('done')";
+    let project = Project::new().with("page.md", page("timeout=5s", code));
+    let ran = project.verify("--shake 1");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    assert!(
+        ran.stdout.contains(
+            "passes by luck: run 1 of 1 failed: it was still running after 5s, with another hash seed"
+        ),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn shaking_varies_what_the_environment_fixes_on_request_only() {
     let code = "import shutil\nprint(shutil.get_terminal_size().columns)";
     let project = Project::book().with("page.md", page("", code));
