@@ -248,4 +248,14 @@ mod tests {
         }
         assert!(!Demand::of(&examples("import json\n")).is_bare);
     }
+
+    #[test]
+    fn who_changes_what_imports_depend_on_imports_packages_for_itself() {
+        let is_particular = |source: &str| Demand::of(&examples(source)).is_particular;
+        assert!(is_particular("import os\nos.environ['A'] = '1'\n"));
+        assert!(is_particular("import sys\nsys.path.insert(0, 'lib')\n"));
+        assert!(!is_particular(
+            "import os.path\nprint(os.path.join('a', 'b'))\n"
+        ));
+    }
 }

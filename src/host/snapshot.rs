@@ -62,11 +62,12 @@ impl Importing {
     pub fn finish(self) -> Result<Snapshot, String> {
         let Importing(mut process) = self;
         let gone = || "its import ends the process".to_owned();
-        let answer = process.answer(Instant::now() + IMPORT_LIMIT);
+        let deadline = Instant::now() + IMPORT_LIMIT;
+        let answer = process.answer(deadline);
         let packages = match answer {
             Some(Report::Snapshot(protocol::Snapshot::Ready { packages })) => packages,
             Some(Report::Snapshot(protocol::Snapshot::Unfit { reason })) => return Err(reason),
-            None if process.is_alive() => {
+            None if Instant::now() >= deadline => {
                 let limit = IMPORT_LIMIT.as_secs();
                 return Err(format!("its import takes longer than {limit} s"));
             }

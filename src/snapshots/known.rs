@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Fitness;
 use crate::config::Config;
 use crate::digest::{self, Digest};
-use crate::host;
+use crate::host::{self, Host};
 use crate::interpreter::Interpreter;
 use crate::state;
 
@@ -33,10 +33,11 @@ struct Entry {
 }
 
 impl Known {
-    pub fn read(interpreter: &Interpreter, config: &Config) -> Known {
+    pub fn read(interpreter: &Interpreter, config: &Config, host: &Host) -> Known {
+        let is_shut_in = host.ready.protections.is_some();
         let directory = config.cache_directory();
         Known {
-            key: key(interpreter, config).short(),
+            key: key(interpreter, config, is_shut_in).short(),
             of_all: state::read(&directory, FILE),
             roots: interpreter.packages.clone(),
             directory,
@@ -90,7 +91,7 @@ impl Known {
 
 /// Everything that what a package does when it is imported may depend on, but its own code: that is told by
 /// versions, as installers leave them.
-fn key(interpreter: &Interpreter, config: &Config) -> Digest {
+fn key(interpreter: &Interpreter, config: &Config, is_shut_in: bool) -> Digest {
     let look = |file: &Path| digest::appearance(file).ok();
     let tool = std::env::current_exe().ok();
     let tools = tool.map(|own| (look(&own), look(&own.with_file_name(host::HOST_PROGRAM))));
@@ -118,6 +119,6 @@ fn key(interpreter: &Interpreter, config: &Config) -> Digest {
         look(&interpreter.libpython),
         installed,
         &config.environment,
-        config.sandbox,
+        is_shut_in,
     ))
 }

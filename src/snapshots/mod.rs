@@ -63,7 +63,7 @@ impl Snapshots {
         }
         let mut builder = Builder {
             host,
-            known: Known::read(interpreter, config),
+            known: Known::read(interpreter, config, host),
             limits: config.limits,
             hosts: 0,
         };
@@ -234,8 +234,12 @@ impl Builder<'_> {
         self.hosts += 1;
         let directory = self.host.root().join(format!("packages-{}", self.hosts));
         let is_known = self.known.of(package).is_some();
-        let tried = check::import(self.host, below, package, &directory, self.limits, is_known)
-            .with_context(|| format!("cannot try to import `{package}`"))?;
+        let tried = check::import(self.host, below, package, &directory, self.limits, is_known);
+        let tried = match tried {
+            // The run gets another one.
+            Err(_) if self.host.is_lost() => Err("its import ends other processes".to_owned()),
+            other => other.with_context(|| format!("cannot try to import `{package}`"))?,
+        };
         Ok(match tried {
             Ok(snapshot) => {
                 let others = snapshot.packages.iter().filter(|name| *name != package);
@@ -262,7 +266,7 @@ pub fn try_all<'p>(
 ) -> Result<Vec<(&'p str, Fitness)>> {
     let mut builder = Builder {
         host,
-        known: Known::read(interpreter, config),
+        known: Known::read(interpreter, config, host),
         limits: config.limits,
         hosts: 0,
     };

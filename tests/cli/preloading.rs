@@ -329,6 +329,18 @@ fn a_host_that_is_killed_takes_only_its_sessions_along_and_they_run_again() {
 }
 
 #[test]
+fn a_package_that_ends_other_processes_does_not_end_the_run() {
+    let text = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos._exit(1)\n";
+    let project = with_packages(&[("kills.py", text)]);
+    project.write("verify.toml", "pages = [\"pages\"]\nsandbox = \"off\"\n");
+    pages(&project, &["one", "two"], &["if False:\n    import kills"]);
+    let ran = project.verify("--no-cache");
+    assert_eq!(ran.status, 0, "{}", ran.text());
+    let known = project.read(".verify/packages.json");
+    assert!(known.contains("its import ends"), "{known}");
+}
+
+#[test]
 fn a_session_that_starts_with_packages_is_shut_in_and_limited_like_any_other() {
     let project = with_packages(&[("quiet.py", "ANSWER = 42\n")]);
     let secret = project.root().with_file_name("secret");

@@ -411,6 +411,8 @@ impl Host {
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
                 self.children[index].reaped = true;
             }
+            // Those of a session that was a host itself have come here, dead or alive.
+            self.children[index].leftovers = isolation::stray_children(|pid| self.is_known(pid));
             self.end_leftovers(index);
         }
     }
