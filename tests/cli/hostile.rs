@@ -930,11 +930,12 @@ fn a_run_that_is_killed_as_it_starts_leaves_no_process_and_no_directory() {
             while !is_time() && run.try_wait().unwrap().is_none() {}
             run.kill().unwrap();
             run.wait().unwrap();
-            wait_for("all processes to be gone", || {
-                project.processes().is_empty()
-            });
+            // In this order, since looking for processes goes through all of the machine's.
             wait_for("all directories to be gone", || {
                 project.scratch_files().is_empty()
+            });
+            wait_for("all processes to be gone", || {
+                project.processes().is_empty()
             });
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
             start.elapsed() < Duration::from_secs(120),
             "waited in vain for {what}"
         );
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
