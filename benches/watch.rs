@@ -1,8 +1,8 @@
 //! From save to result: how long an author waits in `verify watch`, for pages of different lengths.
 //!
-//! `cargo bench --bench watch` saves a page again and again with one example changed, and waits each time
-//! for the summary of `verify watch --format json`. Beside it, in turn, the same page is checked by `verify` from the
-//! start, and Python is started for nothing.
+//! `cargo bench --bench watch` saves a page again and again with one example changed, and waits each time until
+//! `verify watch` shows what that example prints, and then for the summary. Beside it, in turn, the same page is checked
+//! by `verify` from the start, and Python is started for nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -29,11 +29,15 @@ fn main() {
         load.trim()
     );
     println!(
-        "| examples | edited | save to result | `verify` from the start | `python3 -c pass` |"
+        "| examples | edited | save to result | to summary | `verify` from the start | `python3 -c pass` |"
     );
-    println!("|--:|---|--:|--:|--:|");
+    println!("|--:|---|--:|--:|--:|--:|");
     for examples in [10, 50, 250, 1000] {
-        for (what, edited) in [("last", examples - 1), ("middle", examples / 2)] {
+        for (what, edited) in [
+            ("first", 0),
+            ("middle", examples / 2),
+            ("last", examples - 1),
+        ] {
             measure(examples, what, edited);
         }
     }
@@ -47,21 +51,27 @@ fn measure(examples: usize, what: &str, edited: usize) {
     // The first save of a session runs it whole, and keeps copies.
     save("second").unwrap();
     watch.wait_for_summary();
-    let (mut saves, mut starts, mut pythons) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut results, mut summaries) = (Vec::new(), Vec::new());
+    let (mut starts, mut pythons) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let begun = Instant::now();
-        save(&format!("round {round}")).unwrap();
+        let word = format!("round {round}");
+        save(&word).unwrap();
+        watch.wait_for(&format!(" {word}"));
+        results.push(begun.elapsed());
         watch.wait_for_summary();
-        saves.push(begun.elapsed());
+        summaries.push(begun.elapsed());
         starts.push(time(Command::new(VERIFY).arg("page.md"), book.path()));
         pythons.push(time(
             Command::new("python3").args(["-c", "pass"]),
             book.path(),
         ));
     }
-    let [saves, starts, pythons] =
-        [saves, starts, pythons].map(|times| median(times).as_secs_f64() * 1000.0);
-    println!("| {examples} | {what} | {saves:.1} ms | {starts:.0} ms | {pythons:.0} ms |");
+    let [results, summaries, starts, pythons] =
+        [results, summaries, starts, pythons].map(|times| median(times).as_secs_f64() * 1000.0);
+    println!(
+        "| {examples} | {what} | {results:.1} ms | {summaries:.1} ms | {starts:.0} ms | {pythons:.0} ms |"
+    );
 }
 
 fn page(examples: usize, edited: usize, word: &str) -> String {
@@ -83,7 +93,7 @@ impl Watch {
     /// Starts one and waits until it has run everything once.
     fn start(book: &Path) -> Watch {
         let mut process = Command::new(VERIFY)
-            .args(["watch", "--format", "json"])
+            .arg("watch")
             .current_dir(book)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -97,8 +107,12 @@ impl Watch {
     }
 
     fn wait_for_summary(&mut self) {
+        self.wait_for(" illustrative in ");
+    }
+
+    fn wait_for(&mut self, words: &str) {
         let mut line = String::new();
-        while !line.contains(r#""type":"summary""#) {
+        while !line.contains(words) {
             line.clear();
             assert!(self.output.read_line(&mut line).unwrap() > 0, "it ended");
         }

@@ -56,7 +56,7 @@ pub fn run<T: Send>(
     let mut order: Vec<usize> = (0..durations.len()).collect();
     order.sort_by_key(|&job| std::cmp::Reverse(durations[job]));
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
+        .num_threads(threads.min(durations.len()).max(1))
         .build()?;
     let stopped = AtomicBool::new(false);
     let mut failure = None;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -25,7 +25,8 @@ pub const LIVE_SESSIONS: usize = 8;
 const MOST_CHECKPOINTS: usize = 50;
 
 /// A checkpoint costs about as much as running a few small examples. So there is one before the example that is
-/// being edited, and for the next to be edited, one wherever this much would have to run again.
+/// being edited, and for the next to be edited, one wherever this much would have to run again, or four times what a
+/// checkpoint costs.
 const WORTH_KEEPING: Duration = Duration::from_millis(10);
 
 /// A session: the key of its page, and which of the page's sessions it is.
@@ -72,6 +73,8 @@ pub struct Trace {
     pub checkpoints: Vec<Point>,
     /// The first step that cannot have a checkpoint before it, as far as that was tried.
     pub gap: Option<Gap>,
+    /// How long making the last checkpoint took: the longer, the more files and memory the session has.
+    cost: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -138,6 +141,7 @@ impl Trace {
             steps: Vec::new(),
             checkpoints: Vec::new(),
             gap: None,
+            cost: Duration::ZERO,
         }
     }
 
@@ -189,7 +193,7 @@ impl Trace {
             .sum();
         // Where the one that is wanted cannot be, the last before it that can be is not known.
         let leads_to_gap = self.gap.as_ref().is_some_and(|gap| next < gap.before);
-        let is_worth_it = leads_to_gap || since >= WORTH_KEEPING;
+        let is_worth_it = leads_to_gap || since >= WORTH_KEEPING.max(self.cost * 4);
         self.is_edited
             && next > last
             && (is_changed || is_worth_it && self.checkpoints.len() < MOST_CHECKPOINTS)
@@ -201,6 +205,7 @@ impl Trace {
         running: Running,
         mut sources: impl Iterator<Item = &'a str>,
     ) -> Result<Running> {
+        let started = Instant::now();
         let before = self.steps.len();
         let word =
             sources.find_map(|source| OF_THE_PROCESS.iter().find(|word| source.contains(**word)));
@@ -219,6 +224,7 @@ impl Trace {
         match made {
             Ok((checkpoint, contents)) => {
                 let next = checkpoint.go_on()?;
+                self.cost = started.elapsed();
                 self.checkpoints.push(Point {
                     before,
                     checkpoint,
