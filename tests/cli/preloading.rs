@@ -129,7 +129,7 @@ fn what_shows_of_an_import_is_named_and_keeps_the_package_out() {
   ✗ forks        imported by each session itself: it registers what is to be done at a fork
   ✗ homes        imported by each session itself: `homes.PLACE` is another at every import
   ✗ keeps        imported by each session itself: `keeps.TOKEN` is another at every import
-  ✗ leaves       imported by each session itself: its import takes longer than 60 s
+  ✗ leaves       imported by each session itself: its import ends the process
   ✗ looks        imported by each session itself: it looks for files in the working or home directory
   ✗ opens        imported by each session itself: behind its import a file or socket is open, or a standard stream was changed
   ✗ patches      imported by each session itself: it changes `json.dumps`
