@@ -143,6 +143,7 @@ pub struct Demand<'a> {
 impl<'a> Demand<'a> {
     pub fn of(examples: impl IntoIterator<Item = &'a Example>) -> Demand<'a> {
         let mut demand = Demand::default();
+        let mut sources = Vec::new();
         for example in examples {
             demand.imports.extend(imports(&example.source));
             // To say what an exception was.
@@ -152,16 +153,17 @@ impl<'a> Demand<'a> {
             demand.is_particular |= !example.attributes.env.is_empty();
             demand.needs.extend(&example.attributes.requires);
             demand.limits = demand.limits.shared(example.attributes.limits);
-            demand.read_signs(&example.source);
+            sources.push(example.source.as_str());
         }
+        demand.read_signs(&sources);
         demand
     }
 
-    fn read_signs(&mut self, source: &str) {
+    fn read_signs(&mut self, sources: &[&str]) {
         for (sign, means) in SIGNS {
             let stands = match sign {
-                Sign::Text(text) => source.contains(text),
-                Sign::Import(name) => imports(source).any(|module| module == *name),
+                Sign::Text(text) => sources.iter().any(|source| source.contains(text)),
+                Sign::Import(name) => self.imports.contains(name),
             };
             match means {
                 Means::Bare if stands => self.is_bare = true,
