@@ -435,11 +435,13 @@ impl Running {
                 if now >= self.next_look {
                     self.origin.wake();
                     if let Some((of, limit)) = self.exceeded(limits) {
+                        self.drain();
                         return Wake::TooMuch(of, limit);
                     }
                     self.next_look = Instant::now() + LOOK_EVERY.max(now.elapsed() * 20);
                 }
                 if now >= deadline {
+                    self.drain();
                     return Wake::TimedOut;
                 }
             }
