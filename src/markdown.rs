@@ -97,7 +97,7 @@ pub fn parse(page: &str) -> Document {
                 if let Open::Block { info, code, pieces } = std::mem::take(&mut open) {
                     document
                         .blocks
-                        .push(block(page, &lines, info, &code, &pieces, range));
+                        .push(block(page, &lines, info, code, &pieces, range));
                 }
             }
             Event::Start(Tag::Heading { .. }) => open = Open::Heading(String::new()),
@@ -128,9 +128,10 @@ pub fn parse(page: &str) -> Document {
                     // The parser takes a carriage return that one last character follows for half of a line end.
                     let gap = pieces.last().map(|last| page.get(last.end..range.start));
                     if gap == Some(Some("\r")) && !text.starts_with('\n') {
-                        code.push('\r');
+                        code.push('\n');
                     }
-                    code.push_str(&text);
+                    // Piece by piece: two that meet are no pair of characters in the page.
+                    code.push_str(&text.replace("\r\n", "\n").replace('\r', "\n"));
                     pieces.push(range);
                 }
                 Open::Heading(heading) => heading.push_str(&text),
@@ -167,7 +168,7 @@ fn block(
     page: &str,
     lines: &Lines,
     info: Option<String>,
-    code: &str,
+    code: String,
     pieces: &[Range<usize>],
     range: Range<usize>,
 ) -> Block {
@@ -176,7 +177,6 @@ fn block(
     let span = range.start..end.max(range.start);
     let line = lines.number(span.start);
     let code_line = if info.is_some() { line + 1 } else { line };
-    let code = code.replace("\r\n", "\n").replace('\r', "\n");
     let count = code.split_inclusive('\n').count();
     let code_lines = (0..count)
         .map(|index| {
@@ -383,6 +383,7 @@ mod tests {
         check("```py\r\n1\r\n\r\n2\r\n```\r\n", &["py|1|1⏎⏎2⏎||true"]);
         check("\ta\rb\rc", &["-|1|a⏎b⏎c|\t|true"]);
         check("\ta\r\rc", &["-|1|a⏎⏎c|\t|true"]);
+        check("\ta\r\r\n\tc", &["-|1|a⏎⏎c|\t|true"]);
     }
 
     #[test]
