@@ -59,7 +59,7 @@ struct Cost {
 fn cost(book: &Path, sandbox: &str) -> Cost {
     let (own, kernel) = (children(), kernel_threads());
     let done = Command::new(env!("CARGO_BIN_EXE_verify"))
-        .args([".", "-q", "--sandbox", sandbox])
+        .args([".", "-q", "--no-cache", "--sandbox", sandbox])
         .current_dir(book)
         .stdout(Stdio::null())
         .status()
