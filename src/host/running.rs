@@ -99,12 +99,8 @@ enum Wake {
     Control,
     /// The process ended and everything it wrote has been read.
     Ended(ProcessEnd),
-    /// The host is gone.
-    Lost,
-    /// Somebody stopped the run.
-    Stopped,
-    TimedOut,
-    TooMuch(Resource, u64),
+    /// It did not come to its own end, and is gone.
+    CutOff(Ending),
 }
 
 impl Running {
@@ -215,9 +211,7 @@ impl Running {
                         Ok(Some(Report::Ended { steps: done, end })) => {
                             self.drain();
                             steps.add(done, 0);
-                            if self.may_be_overfilled(&limits)
-                                && let Some((of, limit)) = self.overfilled(&limits)
-                            {
+                            if let Some((of, limit)) = self.filled_since(&limits) {
                                 self.end_now();
                                 break Ending::TooMuch { of, limit };
                             }
@@ -241,9 +235,7 @@ impl Running {
                 }
                 Wake::Ended(end) => {
                     self.hear_last_words();
-                    if self.may_be_overfilled(&limits)
-                        && let Some((of, limit)) = self.overfilled(&limits)
-                    {
+                    if let Some((of, limit)) = self.filled_since(&limits) {
                         break Ending::TooMuch { of, limit };
                     }
                     break match (ended.take(), end) {
@@ -258,27 +250,7 @@ impl Running {
                         (_, end) => process_ending(end),
                     };
                 }
-                Wake::Lost => {
-                    break Ending::Lost {
-                        reason: "the host that ran it died".to_owned(),
-                    };
-                }
-                Wake::Stopped => {
-                    self.end_now();
-                    break Ending::Lost {
-                        reason: "its run was stopped".to_owned(),
-                    };
-                }
-                Wake::TimedOut => {
-                    self.end_now();
-                    break Ending::TimedOut {
-                        limit: limits.timeout,
-                    };
-                }
-                Wake::TooMuch(of, limit) => {
-                    self.end_now();
-                    break Ending::TooMuch { of, limit };
-                }
+                Wake::CutOff(ending) => break ending,
             }
         };
         let steps = steps.cut(&self.stdout.bytes);
@@ -334,27 +306,7 @@ impl Running {
                         other => process_ending(other),
                     };
                 }
-                Wake::Lost => {
-                    break Ending::Lost {
-                        reason: "the host that ran it died".to_owned(),
-                    };
-                }
-                Wake::Stopped => {
-                    self.end_now();
-                    break Ending::Lost {
-                        reason: "its run was stopped".to_owned(),
-                    };
-                }
-                Wake::TimedOut => {
-                    self.end_now();
-                    break Ending::TimedOut {
-                        limit: limits.timeout,
-                    };
-                }
-                Wake::TooMuch(of, limit) => {
-                    self.end_now();
-                    break Ending::TooMuch { of, limit };
-                }
+                Wake::CutOff(ending) => break ending,
             }
         };
         self.outcome(ending, steps, started)
@@ -411,24 +363,22 @@ impl Running {
             };
             let ready = self.poll_for(until, with_output, stop).unwrap_or_default();
             if ready.stop {
-                return Wake::Stopped;
+                let reason = "its run was stopped".to_owned();
+                return self.cut_off(Ending::Lost { reason });
             }
-            if ready.stdout {
-                self.stdout.read(&mut self.buffer);
-            }
-            if ready.stderr {
-                self.stderr.read(&mut self.buffer);
-            }
+            self.read(&ready);
             let printed = self.stdout.bytes.len() + self.stderr.bytes.len();
             if printed as u64 > limits.output {
-                return Wake::TooMuch(Resource::Output, limits.output);
+                let (of, limit) = (Resource::Output, limits.output);
+                return self.cut_off(Ending::TooMuch { of, limit });
             }
             if ready.control && self.receive() {
                 return Wake::Control;
             }
             if ready.status && !self.hear_of_process() {
                 self.drain();
-                return Wake::Lost;
+                let reason = "the host that ran it died".to_owned();
+                return Wake::CutOff(Ending::Lost { reason });
             }
             if self.end.is_none() {
                 let now = Instant::now();
@@ -436,16 +386,22 @@ impl Running {
                     self.origin.wake();
                     if let Some((of, limit)) = self.exceeded(limits) {
                         self.drain();
-                        return Wake::TooMuch(of, limit);
+                        return self.cut_off(Ending::TooMuch { of, limit });
                     }
                     self.next_look = Instant::now() + LOOK_EVERY.max(now.elapsed() * 20);
                 }
                 if now >= deadline {
                     self.drain();
-                    return Wake::TimedOut;
+                    let limit = limits.timeout;
+                    return self.cut_off(Ending::TimedOut { limit });
                 }
             }
         }
+    }
+
+    fn cut_off(&mut self, ending: Ending) -> Wake {
+        self.end_now();
+        Wake::CutOff(ending)
     }
 
     /// The answer to what this session was asked outside of any example; `None` if there is none by then.
@@ -458,14 +414,7 @@ impl Running {
                 self.hear_of_process();
             }
             // What it says meanwhile must not fill a pipe up and hold it.
-            for (ready, stream) in [
-                (ready.stdout, &mut self.stdout),
-                (ready.stderr, &mut self.stderr),
-            ] {
-                if ready {
-                    stream.read(&mut self.buffer);
-                }
-            }
+            self.read(&ready);
             if ready.control && self.receive() {
                 match protocol::take_sealed(&mut self.received, self.setup.seal) {
                     Ok(None) => {}
@@ -514,13 +463,14 @@ impl Running {
         self.overfilled(limits)
     }
 
-    /// Whether there has been time to fill its directory since that was last looked through: looking costs more
-    /// than most examples, and the more the more files there are.
-    fn may_be_overfilled(&self, limits: &Limits) -> bool {
-        self.filled.is_none_or(|(bytes, then)| {
+    /// As [`Running::overfilled`], if there has been time to fill its directory since that was last looked through:
+    /// looking costs more than most examples, and the more the more files there are.
+    fn filled_since(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
+        let may_be = self.filled.is_none_or(|(bytes, then)| {
             let written = then.elapsed().as_nanos() * FASTEST;
             u128::from(bytes) + written > u128::from(limits.scratch)
-        })
+        });
+        may_be.then(|| self.overfilled(limits)).flatten()
     }
 
     fn overfilled(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
@@ -563,17 +513,22 @@ impl Running {
             let Some(ready) = self.poll(Instant::now()) else {
                 return;
             };
-            let mut may_have_more = false;
-            if ready.stdout {
-                may_have_more |= self.stdout.read(&mut self.buffer);
-            }
-            if ready.stderr {
-                may_have_more |= self.stderr.read(&mut self.buffer);
-            }
-            if !may_have_more {
+            if !self.read(&ready) {
                 return;
             }
         }
+    }
+
+    /// Reads each stream that has something once; true if there may be more.
+    fn read(&mut self, ready: &Ready) -> bool {
+        let mut may_have_more = false;
+        for (ready, stream) in [
+            (ready.stdout, &mut self.stdout),
+            (ready.stderr, &mut self.stderr),
+        ] {
+            may_have_more |= ready && stream.read(&mut self.buffer);
+        }
+        may_have_more
     }
 
     /// Kills the session and waits until it is gone.
@@ -589,16 +544,10 @@ impl Running {
                 self.hear_of_process();
             }
             // A flood goes on until the process is gone: read it, and throw it away.
-            for (ready, stream) in [
-                (ready.stdout, &mut self.stdout),
-                (ready.stderr, &mut self.stderr),
-            ] {
-                if ready {
-                    let kept = stream.bytes.len();
-                    stream.read(&mut self.buffer);
-                    stream.bytes.truncate(kept);
-                }
-            }
+            let kept = [self.stdout.bytes.len(), self.stderr.bytes.len()];
+            self.read(&ready);
+            self.stdout.bytes.truncate(kept[0]);
+            self.stderr.bytes.truncate(kept[1]);
         }
         if self.end.is_none() {
             self.origin.abandon();
