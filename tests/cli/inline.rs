@@ -539,3 +539,32 @@ recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
 
 "#]]);
 }
+
+/// Steps that fast examples took are told at their end; one that may end its process cannot wait for that.
+#[test]
+fn what_a_transcript_did_before_an_announced_end_is_compared() {
+    // Behind another one: until a process has started, the time is over in which steps need not wait.
+    let page = |said: &str| {
+        format!(
+            "```pycon\n>>> 1\n1\n```\n\n```pycon exits=3\n>>> print('one')\n{said}\n>>> import os; os._exit(3)\n```\n"
+        )
+    };
+    let project = Project::new()
+        .with("true.md", page("one"))
+        .with("false.md", page("two"));
+    let ran = project.verify("");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    assert!(ran.stdout.contains("✓ true.md"), "{}", ran.text());
+    assert!(ran.stdout.contains("✗ false.md"), "{}", ran.text());
+}
+
+/// Some of its steps are told together, and one has to wait until its output has been read.
+#[test]
+fn outputs_of_fast_and_slow_statements_are_told_apart() {
+    let page = "```pycon\n>>> import os, time\n>>> print('one')\none\n>>> time.sleep(0.02); print('two')\ntwo\n\
+                >>> print('three')\nthree\n>>> for _ in range(3000): print('x' * 40)  # doctest: +ELLIPSIS\nxxx...\n\
+                >>> os.write(1, b'raw\\n')\nraw\n4\n>>> print('last')\nlast\n```\n\n\
+                ```pycon\n>>> print('next')\nnext\n```\n";
+    let ran = Project::new().with("page.md", page).verify("");
+    assert_eq!(ran.status, 0, "{}", ran.text());
+}
