@@ -180,6 +180,17 @@ impl Conditions {
     }
 }
 
+/// Wherever [`Conditions::scratch`] may have led an earlier run.
+pub fn scratch_places() -> Vec<PathBuf> {
+    let mut places = vec![std::env::temp_dir()];
+    for place in OTHERS.map(PathBuf::from) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
 /// One of the processors, another for each of several runs on one machine.
 pub fn own_processor() -> usize {
     std::process::id() as usize
@@ -218,6 +229,9 @@ fn in_memory(most: u64) -> Option<PathBuf> {
 
 const MEMORY: &str = "/dev/shm";
 
+/// Directories that anybody may write to, besides the one that `TMPDIR` names.
+const OTHERS: [&str; 3] = [MEMORY, "/tmp", "/var/tmp"];
+
 fn is_writable(path: &Path) -> bool {
     rustix::fs::access(path, Access::WRITE_OK).is_ok()
 }
@@ -226,7 +240,7 @@ fn is_writable(path: &Path) -> bool {
 fn other_file_system(usual: &Path) -> Option<PathBuf> {
     let kind = |path: &Path| rustix::fs::statfs(path).ok().map(|found| found.f_type);
     let is_other = |path: &Path| kind(path).is_some_and(|found| Some(found) != kind(usual));
-    [MEMORY, "/tmp", "/var/tmp"]
+    OTHERS
         .map(PathBuf::from)
         .into_iter()
         .find(|path| is_other(path) && is_writable(path))

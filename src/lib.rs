@@ -26,7 +26,7 @@
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
-//! | [`scratch`] | the directories of a run, and writing beside an example that may do anything there | `protocol` |
+//! | [`scratch`] | the directories of this run and of dead ones, and writing beside an example that may do anything there | `protocol` |
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `scratch`, `interpreter`, `config`, `conditions` |
 //! | [`snapshots`] | packages that are imported once, and who starts from there | `host`, `demand`, `state` and what they use |
 //! | [`contents`] | what that directory held, to be put back | – |

@@ -6,13 +6,18 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use verify::cli::{Cli, Command};
 use verify::commands::{self, Status};
+use verify::conditions;
 use verify::doctor;
 use verify::schedule::Interrupted;
+use verify::scratch;
 use verify::watch;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let records = matches!(cli.command, Some(Command::Record(_)));
+    for place in conditions::scratch_places() {
+        scratch::sweep(&place);
+    }
     let status = match cli.command {
         None => commands::check(cli.check),
         Some(Command::Record(arguments)) => commands::record(&arguments),

@@ -40,7 +40,7 @@ use crate::protocol::{
     self, HostAnswer, HostSetup, ProcessLimits, Program, Protections, SandboxSetup, Seal,
     SessionSetup, StandIn,
 };
-use crate::scratch;
+use crate::scratch::{self, Held};
 
 /// How long a host may take to start: Python, its `site`, and the modules it preloads.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -130,22 +130,15 @@ pub struct Host {
 
 /// The directory of a host's sessions. The host makes it and removes it when it ends; we do if it could not.
 #[derive(Debug)]
-struct Root(PathBuf);
-
-impl Root {
-    /// One that does not exist yet.
-    fn new(place: &Path) -> io::Result<Root> {
-        let random: String = std::iter::repeat_with(fastrand::alphanumeric)
-            .take(6)
-            .collect();
-        let place = place.canonicalize()?;
-        Ok(Root(place.join(format!("verify-{random}"))))
-    }
+struct Root {
+    path: PathBuf,
+    /// From when the host has made it.
+    held: Option<Held>,
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        let _ = scratch::remove(&self.0);
+        let _ = scratch::remove(&self.path);
     }
 }
 
@@ -166,9 +159,10 @@ impl Host {
                 place.display()
             )
         };
-        let root = Root::new(place).map_err(|error| anyhow!(no_root(error.to_string())))?;
+        let path = scratch::new_root(place).map_err(|error| anyhow!(no_root(error.to_string())))?;
+        let root = Root { path, held: None };
         let program = host_program()?;
-        let (environment, stand_ins) = environment(interpreter, &root.0, options);
+        let (environment, stand_ins) = environment(interpreter, &root.path, options);
         let processors = options.conditions.processors();
         // What a killed host leaves behind comes to us; see `end_orphans`.
         #[cfg(target_os = "linux")]
@@ -199,7 +193,7 @@ impl Host {
             preload: options.preload.clone(),
             probe: options.probe.clone(),
             sandbox: options.sandbox.clone(),
-            scratch_root: root.0.clone(),
+            scratch_root: root.path.clone(),
             stand_ins,
             layout: options.conditions.layout(),
             processor: processors.map(|(used, _)| used),
@@ -219,6 +213,8 @@ impl Host {
         match answer {
             Ok(Some(HostAnswer::NoRoot(why))) => bail!(no_root(why)),
             Ok(Some(HostAnswer::Ready(ready))) => {
+                // Besides the host, which an example may end.
+                host.root.held = scratch::hold(&host.root.path).unwrap_or_default();
                 host.ready = Ready {
                     modules: ready.found,
                     protections: ready.protections,
@@ -284,7 +280,7 @@ impl Host {
 
     /// The directory that the sessions' scratch directories are made in.
     pub fn root(&self) -> &Path {
-        &self.root.0
+        &self.root.path
     }
 
     /// Finds a program as a session would.
@@ -306,11 +302,11 @@ impl Host {
 
     /// Ends what came to us because the host had been killed: children of ours that live in its directory.
     fn end_orphans(&self) {
-        let root = self.root.0.as_os_str().as_bytes();
+        let root = self.root.path.as_os_str().as_bytes();
         let is_ours = |process: &Pid| {
             let directory = fs::read_link(format!("/proc/{process}/cwd"));
             let variables = fs::read(format!("/proc/{process}/environ"));
-            directory.is_ok_and(|path| path.starts_with(&self.root.0))
+            directory.is_ok_and(|path| path.starts_with(&self.root.path))
                 || variables.is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
         };
         loop {

@@ -49,6 +49,7 @@ mod interpreters;
 mod interrupted;
 #[path = "../attacks/lacking.rs"]
 mod lacking;
+mod leftovers;
 mod mistakes;
 mod preloading;
 mod project;

@@ -176,6 +176,26 @@ impl Project {
             .stdin(Stdio::null());
     }
 
+    /// Runs `then` in a shell that has a mount namespace of its own, after `prepare`: what it says. `None`, with a word
+    /// about it, where this machine does not permit that.
+    pub(crate) fn in_own_mounts(&self, prepare: &str, then: &str) -> Option<String> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        unshare.arg(format!("set -e\n{prepare}\necho ready\n{then}"));
+        self.surround(&mut unshare);
+        unshare.env("VERIFY", VERIFY).env("ROOT", self.root());
+        let output = unshare.output().ok()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        match said.split_once("ready\n") {
+            Some((_, said)) => Some(said.to_owned()),
+            None => {
+                skipped(&format!("no mounts of one's own here: {said}"));
+                None
+            }
+        }
+    }
+
     /// Runs the program with these words.
     #[track_caller]
     pub(crate) fn verify(&self, words: &str) -> Ran {

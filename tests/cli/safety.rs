@@ -1,10 +1,10 @@
 //! Nothing is lost: `record` is killed at any moment, has no room, may not write.
 
 use std::collections::HashMap;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::project::{Project, VERIFY, skipped, wait_for};
+use crate::project::{Project, wait_for};
 
 const PAGES: usize = 4;
 
@@ -151,33 +151,12 @@ fn a_recorder_that_is_killed_leaves_each_file_old_or_new() {
     assert!(project.files() == new, "{:?}", project.files());
 }
 
-/// Runs `record` in a shell that has a mount namespace of its own, after `prepare`; `None`, with a word
-/// about it, where this machine does not permit that.
-fn in_own_mounts(project: &Project, prepare: &str, then: &str) -> Option<String> {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
-    unshare.arg(format!("set -e\n{prepare}\necho ready\n{then}"));
-    project.surround(&mut unshare);
-    unshare.env("VERIFY", VERIFY).env("ROOT", project.root());
-    let output = unshare.output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    match said.split_once("ready\n") {
-        Some((_, said)) => Some(said.to_owned()),
-        None => {
-            skipped(&format!("no mounts of one's own here: {said}"));
-            None
-        }
-    }
-}
-
 #[test]
 fn a_full_disk_leaves_each_file_old_or_new() {
     let (project, old, new) = book("print('new\\n' * 1500)");
     project.restore(&old);
     // On a small disk, with room for a page or two of the longer outputs.
-    let said = in_own_mounts(
-        &project,
+    let said = project.in_own_mounts(
         "mkdir \"$TMPDIR/disk\"\nmount -t tmpfs -o size=512k tmpfs \"$TMPDIR/disk\"\ncp -R \"$ROOT/.\" \"$TMPDIR/disk\"",
         "cd \"$TMPDIR/disk\"\nset +e\nmkdir -p .verify\n\
          dd if=/dev/zero of=.verify/fill bs=4k 2>/dev/null\ntruncate -s -24k .verify/fill\n\
@@ -203,8 +182,7 @@ fn a_full_disk_leaves_each_file_old_or_new() {
 fn a_tree_that_may_not_be_written_stays_as_it_is() {
     let (project, old, new) = book("print('new')");
     project.restore(&old);
-    let said = in_own_mounts(
-        &project,
+    let said = project.in_own_mounts(
         "mount --bind \"$ROOT\" \"$ROOT\"\nmount -o remount,bind,ro \"$ROOT\"\ncd \"$ROOT\"",
         "set +e\n\"$VERIFY\" record; echo \"status $?\"\n\"$VERIFY\" --quiet >/dev/null; echo \"check $?\"",
     );

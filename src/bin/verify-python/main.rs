@@ -51,7 +51,7 @@ use std::process::ExitCode;
 
 use pyo3::ffi;
 use verify::protocol::{self, HostAnswer, HostSetup};
-use verify::scratch;
+use verify::scratch::{self, Held};
 
 use crate::sandbox::Sandbox;
 
@@ -64,7 +64,7 @@ unsafe extern "C" {
 type AuditHook = extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -> c_int;
 
 /// What the hook needs; `None` once the host has been entered.
-type Entry = Option<(UnixStream, HostSetup, Option<Sandbox>)>;
+type Entry = Option<(UnixStream, HostSetup, Option<Sandbox>, Held)>;
 
 fn main() -> ExitCode {
     let Some(python) = std::env::args_os().nth(1) else {
@@ -92,14 +92,20 @@ fn main() -> ExitCode {
     if let Some(number) = setup.processor {
         verify::conditions::keep_to_processor(number);
     }
+    if setup.sandbox.is_some() {
+        sandbox::close_others(&channel);
+    }
     let root = &setup.scratch_root;
     let made = scratch::make_root(root, &setup.stand_ins);
-    if let Err(error) = made.and_then(|()| std::env::set_current_dir(root)) {
-        let answer = HostAnswer::NoRoot(error.to_string());
-        // Who does not hear it sees this process end.
-        let _ = protocol::send(&channel, &answer);
-        return ExitCode::from(2);
-    }
+    let held = match made.and_then(|held| std::env::set_current_dir(root).map(|()| held)) {
+        Ok(held) => held,
+        Err(error) => {
+            let answer = HostAnswer::NoRoot(error.to_string());
+            // Who does not hear it sees this process end.
+            let _ = protocol::send(&channel, &answer);
+            return ExitCode::from(2);
+        }
+    };
     observe::start(root, &setup.known);
     let (channel, sandbox) = match &setup.sandbox {
         None => (channel, None),
@@ -108,7 +114,7 @@ fn main() -> ExitCode {
             (channel, Some(sandbox))
         }
     };
-    let mut entry: Entry = Some((channel, setup, sandbox));
+    let mut entry: Entry = Some((channel, setup, sandbox, held));
     let options = std::env::args_os().skip(2).map(OsStringExt::into_vec);
     let arguments: Vec<CString> = std::iter::once(python.into_vec())
         .chain(options)
@@ -148,8 +154,8 @@ extern "C" fn enter(
     if unsafe { CStr::from_ptr(event) } != c"cpython.run_command" {
         return 0;
     }
-    let (channel, setup, sandbox) = entry.take().expect("checked above");
-    serve::serve(channel, &setup, sandbox)
+    let (channel, setup, sandbox, held) = entry.take().expect("checked above");
+    serve::serve(channel, &setup, sandbox, held)
 }
 
 fn libpython_is_loaded() -> bool {

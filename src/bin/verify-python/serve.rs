@@ -22,10 +22,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
+use verify::processes;
 use verify::protocol::{
     self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status,
 };
-use verify::{processes, scratch};
+use verify::scratch::{self, Held};
 
 use crate::heap::Heap;
 use crate::preload::Preloaded;
@@ -37,7 +38,12 @@ const FORK_DESCRIPTORS: usize = 4;
 
 /// Serves until `verify` hangs up. Returns in forked children only, with what the audit hook hands to
 /// CPython: 0, or -1 with a Python exception set that decides the exit status.
-pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sandbox>) -> c_int {
+pub(crate) fn serve(
+    channel: UnixStream,
+    setup: &HostSetup,
+    sandbox: Option<Sandbox>,
+    held: Held,
+) -> c_int {
     isolation::become_host();
     Python::attach(|py| {
         let prepared = prepare(py, setup).and_then(|(found, preloaded, heap)| {
@@ -63,7 +69,10 @@ pub(crate) fn serve(channel: UnixStream, setup: &HostSetup, sandbox: Option<Sand
             preloaded,
             heap,
         };
-        warm.serve(py, channel, |sandbox| clear_away(setup, sandbox))
+        warm.serve(py, channel, move |sandbox| {
+            clear_away(setup, sandbox);
+            drop(held);
+        })
     })
 }
 
@@ -85,8 +94,9 @@ impl Warm {
         let mut host = Host::new(channel, fork_python);
         match host.run(py) {
             Next::Session(forked) => {
-                // The host's channel and the other sessions' descriptors are none of this child's business.
-                drop(host);
+                // The host's channel, its directory and the other sessions' descriptors are none of this child's
+                // business.
+                drop((host, at_end));
                 session::run(py, *forked, self)
             }
             Next::HungUp => {

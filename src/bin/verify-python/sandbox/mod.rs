@@ -37,7 +37,6 @@ impl Sandbox {
         setup: &SandboxSetup,
         scratch_root: &Path,
     ) -> (UnixStream, Sandbox) {
-        close_others(&channel);
         let (channel, namespaces) = Namespaces::enter(channel, setup, scratch_root);
         let sandbox = Sandbox {
             landlock: landlock::Rules::new(setup, scratch_root, namespaces.files),
@@ -141,7 +140,7 @@ impl Sandbox {
 }
 
 /// Closes what whoever started `verify` may have left open: a descriptor leads past every list of paths.
-fn close_others(channel: &UnixStream) {
+pub(crate) fn close_others(channel: &UnixStream) {
     const FIRST: libc::c_uint = 3;
     let own = channel.as_raw_fd().cast_unsigned();
     for (from, to) in [(FIRST, own.saturating_sub(1)), (own + 1, libc::c_uint::MAX)] {

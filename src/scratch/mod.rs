@@ -1,81 +1,22 @@
-//! The directories of a run: making them, clearing them away, and a session's, in which we write beside an
-//! example that does there what it likes.
+//! The directories of a run: [making](make_root) and [clearing them away](remove), those of [earlier runs](sweep)
+//! included, and a session's, in which we write beside an example that does there what it likes.
 //!
 //! It may have put links in our way that lead out of the directory, pipes that nobody reads, or nothing at all.
 //! So every step goes from directory to directory without following a link, and what we write is a new
-//! file each time. When it has ended, what it left must go, whatever it is.
+//! file each time.
 
-use std::fs::{self, DirBuilder, DirEntry, File, Permissions};
+mod remove;
+mod root;
+
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
+pub use remove::remove;
+pub use root::{Held, hold, make_root, new_root, sweep, write_stand_ins};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-
-use crate::protocol::StandIn;
-
-/// Makes the directory of a run, which must not exist yet, with scripts in its `bin`.
-pub fn make_root(root: &Path, stand_ins: &[StandIn]) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(root)?;
-    write_stand_ins(root, stand_ins)
-}
-
-pub fn write_stand_ins(root: &Path, stand_ins: &[StandIn]) -> io::Result<()> {
-    if stand_ins.is_empty() {
-        return Ok(());
-    }
-    let directory = root.join("bin");
-    fs::create_dir(&directory)?;
-    for StandIn { name, script } in stand_ins {
-        let path = directory.join(name);
-        fs::write(&path, script)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
-    }
-    Ok(())
-}
-
-/// Removes a directory with all that examples have left in it; nobody may be writing to it any more.
-pub fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Something may not be read by its owner, or lies deeper than a path can say or a process can open.
-        Err(_) => flatten(directory).and_then(|()| fs::remove_dir(directory)),
-    }
-}
-
-/// Empties a directory without ever going deeper than two levels: what lies below moves up.
-fn flatten(top: &Path) -> io::Result<()> {
-    let entries = |directory: &Path| -> io::Result<Vec<DirEntry>> {
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        fs::read_dir(directory)?.collect()
-    };
-    let mut names = (0..).map(|number: u64| top.join(format!("moved-up-{number}")));
-    let mut directories: Vec<PathBuf> = vec![top.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in entries(&directory)? {
-            let path = entry.path();
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(path)?;
-            } else if directory == top {
-                directories.push(path);
-            } else {
-                // Who moves a directory changes what `..` means in it, which its own permissions may forbid.
-                fs::set_permissions(&path, Permissions::from_mode(0o700))?;
-                let free = names.find(|name| name.symlink_metadata().is_err());
-                let place = free.expect("there is always another number");
-                fs::rename(path, &place)?;
-                directories.push(place);
-            }
-        }
-        if directory != top {
-            fs::remove_dir(directory)?;
-        }
-    }
-    Ok(())
-}
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
@@ -168,52 +109,10 @@ impl AsFd for Parent<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    #[test]
-    fn a_root_is_made_once_with_its_scripts() {
-        let top = tempfile::tempdir().unwrap();
-        let root = top.path().join("root");
-        let script = StandIn {
-            name: "python".to_owned(),
-            script: "#!/bin/sh\n".to_owned(),
-        };
-        make_root(&root, &[script]).unwrap();
-        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&root), 0o700);
-        assert_eq!(mode(&root.join("bin/python")), 0o755);
-        let again = make_root(&root, &[]).unwrap_err();
-        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-    }
-
-    #[test]
-    fn whatever_is_left_in_a_directory_goes() {
-        let (top, _) = directories();
-        let own = top.path().join("own");
-        fs::create_dir_all(own.join("locked/inner")).unwrap();
-        fs::write(own.join("locked/inner/file"), "").unwrap();
-        symlink(top.path().join("other"), own.join("locked/link")).unwrap();
-        for name in ["locked/inner", "locked"] {
-            fs::set_permissions(own.join(name), Permissions::from_mode(0o000)).unwrap();
-        }
-        // Deeper than a path is long, with names that are taken.
-        let mut here = rustix::fs::openat(CWD, &own, DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..3000 {
-            let mode = Mode::from_raw_mode(0o500 | 0o200);
-            rustix::fs::mkdirat(&here, "moved-up-0", mode).unwrap();
-            here = rustix::fs::openat(&here, "moved-up-0", DIRECTORY, Mode::empty()).unwrap();
-        }
-        drop(here);
-        flatten(&own).unwrap();
-        assert_eq!(fs::read_dir(&own).unwrap().count(), 0);
-        remove(&own).unwrap();
-        assert!(!own.exists());
-        remove(&own).unwrap();
-        let theirs = top.path().join("other/file");
-        assert_eq!(fs::read(theirs).unwrap(), b"theirs", "no link is followed");
-    }
 
     /// A scratch directory, and beside it one that is none of the session's business.
     fn directories() -> (tempfile::TempDir, Scratch) {
