@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use verify::processes;
 
 use crate::project::{Project, wait_for};
@@ -88,6 +88,36 @@ fn what_is_killed_at_one_blow_is_cleared_away_by_the_next_start() {
 }
 
 #[test]
+fn a_process_of_an_example_that_lives_on_keeps_no_directory() {
+    // It ends when what it lives in has been cleared away.
+    let page = "```python
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    open('ready', 'w').close()
+    while os.path.exists('ready'):
+        time.sleep(0.01)
+    os._exit(0)
+time.sleep(1000)
+```
+";
+    let project = Project::new().with("page.md", page);
+    let mut run = start(&project, "--sandbox=off");
+    running(&project);
+    let own = Pid::from_child(&run);
+    let host = processes::children(own)[0];
+    for signal in [Signal::STOP, Signal::KILL] {
+        for process in [own, host] {
+            rustix::process::kill_process(process, signal).unwrap();
+        }
+    }
+    run.wait().unwrap();
+    assert!(!project.processes().is_empty(), "it lives on");
+    start_until_nothing_is_left(&project);
+    wait_for("it to end", || project.processes().is_empty());
+}
+
+#[test]
 fn so_is_what_is_killed_while_it_starts_or_ends() {
     let page = "```python\nopen('file', 'w').close()\n```\n";
     let project = Project::new().with("page.md", page);
@@ -161,7 +191,8 @@ fn what_is_mounted_in_a_left_directory_stays_as_it_is() {
         .with("kept/file", "kept");
     let root = leave(&project, "verify-mounts");
     let said = project.in_own_mounts(
-        "mkdir \"$TMPDIR/verify-mounts/0/over\"\nmount --bind \"$ROOT/kept\" \"$TMPDIR/verify-mounts/0/over\"",
+        "for place in over 0/over; do\nplace=\"$TMPDIR/verify-mounts/$place\"\n\
+         mkdir \"$place\"\nmount --bind \"$ROOT/kept\" \"$place\"\ndone",
         "cd \"$ROOT\"\n\"$VERIFY\" list >/dev/null && echo fine",
     );
     let Some(said) = said else {
