@@ -1,8 +1,8 @@
 //! From save to result: how long an author waits in `verify watch`, for pages of different lengths.
 //!
 //! `cargo bench --bench watch` saves a page again and again with one example changed, and waits each time until
-//! `verify watch` shows what that example prints, and then for the summary. Beside it, in turn, the same page is checked
-//! by `verify` from the start, and Python is started for nothing.
+//! `verify watch` shows what that example prints, and then for the summary. Pages of all lengths take turns, and with
+//! them the same pages checked by `verify` from the start, and a Python that is started for nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -22,62 +22,140 @@ const VERIFY: &str = env!("CARGO_BIN_EXE_verify");
 
 const ROUNDS: usize = 21;
 
+/// Lengths of pages. What the longer ones cost is told as a ratio to the first.
+const LENGTHS: [usize; 3] = [50, 200, 1000];
+
+/// Which example is edited in a round.
+struct Place {
+    name: &'static str,
+    of: fn(examples: usize, round: usize) -> usize,
+}
+
+const PLACES: &[Place] = &[
+    Place {
+        name: "first",
+        of: |_, _| 0,
+    },
+    Place {
+        name: "middle",
+        of: |examples, _| examples / 2,
+    },
+    Place {
+        name: "last",
+        of: |examples, _| examples - 1,
+    },
+    Place {
+        name: "another each time",
+        of: |examples, round| examples * ((round * 7 + 3) % 10) / 10,
+    },
+];
+
 fn main() {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
-        "medians of {ROUNDS} saves; load average before: {}",
+        "medians of {ROUNDS} saves; load average before: {}\n",
         load.trim()
     );
     println!(
-        "| examples | edited | save to result | to summary | `verify` from the start | `python3 -c pass` |"
+        "| edited | examples | save to result | ratio | for each example more | to summary | `verify` from the start | `python -c pass` |"
     );
-    println!("|--:|---|--:|--:|--:|--:|");
-    for examples in [10, 50, 250, 1000] {
-        for (what, edited) in [
-            ("first", 0),
-            ("middle", examples / 2),
-            ("last", examples - 1),
-        ] {
-            measure(examples, what, edited);
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    let python = python();
+    for place in PLACES {
+        measure(place, &python);
+    }
+}
+
+/// The interpreter itself: `python3` may be a script that looks for one.
+fn python() -> String {
+    let mut asked = Command::new("python3");
+    let said = asked.args(["-c", "import sys; print(sys.executable)"]);
+    let said = said.output().unwrap().stdout;
+    String::from_utf8(said).unwrap().trim().to_owned()
+}
+
+/// Pages of all lengths take turns, so that a busy machine slows all alike.
+fn measure(place: &Place, python: &str) {
+    let mut pages = LENGTHS.map(|examples| Edited::open(examples, place));
+    let mut pythons = Vec::new();
+    for round in 0..ROUNDS {
+        for page in &mut pages {
+            page.edit(place, round);
+        }
+        let mut nothing = Command::new(python);
+        pythons.push(time(nothing.args(["-c", "pass"]), Path::new("/")));
+    }
+    let python = median(&mut pythons);
+    let mut shortest = None;
+    for page in &mut pages {
+        let examples = page.words.len();
+        let result = median(&mut page.results);
+        let (least, of) = *shortest.get_or_insert((result, examples));
+        let each = match examples - of {
+            0 => String::new(),
+            more => format!("{:.1} µs", (result - least) * 1000.0 / more as f64),
+        };
+        println!(
+            "| {} | {examples} | {result:.1} ms | {:.1} | {each} | {:.1} ms | {:.0} ms | {python:.0} ms |",
+            place.name,
+            result / least,
+            median(&mut page.summaries),
+            median(&mut page.starts),
+        );
+    }
+}
+
+/// A page that is watched while it is edited, and what that took.
+struct Edited {
+    book: tempfile::TempDir,
+    /// What each example prints besides its number.
+    words: Vec<String>,
+    watch: Watch,
+    results: Vec<Duration>,
+    summaries: Vec<Duration>,
+    starts: Vec<Duration>,
+}
+
+impl Edited {
+    fn open(examples: usize, place: &Place) -> Edited {
+        let book = tempfile::tempdir().unwrap();
+        let mut words = vec![String::new(); examples];
+        fs::write(book.path().join("page.md"), page(&words)).unwrap();
+        let mut watch = Watch::start(book.path());
+        // The first save of an example makes the copy to go on from.
+        words[(place.of)(examples, 0)] = "begun".to_owned();
+        fs::write(book.path().join("page.md"), page(&words)).unwrap();
+        watch.wait_for_summary();
+        Edited {
+            book,
+            words,
+            watch,
+            results: Vec::new(),
+            summaries: Vec::new(),
+            starts: Vec::new(),
         }
     }
-}
 
-fn measure(examples: usize, what: &str, edited: usize) {
-    let book = tempfile::tempdir().unwrap();
-    let save = |word: &str| fs::write(book.path().join("page.md"), page(examples, edited, word));
-    save("first").unwrap();
-    let mut watch = Watch::start(book.path());
-    // The first save of a session runs it whole, and keeps copies.
-    save("second").unwrap();
-    watch.wait_for_summary();
-    let (mut results, mut summaries) = (Vec::new(), Vec::new());
-    let (mut starts, mut pythons) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let begun = Instant::now();
+    fn edit(&mut self, place: &Place, round: usize) {
         let word = format!("round {round}");
-        save(&word).unwrap();
-        watch.wait_for(&format!(" {word}"));
-        results.push(begun.elapsed());
-        watch.wait_for_summary();
-        summaries.push(begun.elapsed());
-        starts.push(time(Command::new(VERIFY).arg("page.md"), book.path()));
-        pythons.push(time(
-            Command::new("python3").args(["-c", "pass"]),
-            book.path(),
-        ));
+        let edited = (place.of)(self.words.len(), round);
+        self.words[edited].clone_from(&word);
+        let text = page(&self.words);
+        let begun = Instant::now();
+        fs::write(self.book.path().join("page.md"), text).unwrap();
+        self.watch.wait_for(&format!(" {word}"));
+        self.results.push(begun.elapsed());
+        self.watch.wait_for_summary();
+        self.summaries.push(begun.elapsed());
+        let mut start = Command::new(VERIFY);
+        self.starts
+            .push(time(start.arg("page.md"), self.book.path()));
     }
-    let [results, summaries, starts, pythons] =
-        [results, summaries, starts, pythons].map(|times| median(times).as_secs_f64() * 1000.0);
-    println!(
-        "| {examples} | {what} | {results:.1} ms | {summaries:.1} ms | {starts:.0} ms | {pythons:.0} ms |"
-    );
 }
 
-fn page(examples: usize, edited: usize, word: &str) -> String {
+fn page(words: &[String]) -> String {
     let mut page = String::new();
-    for number in 0..examples {
-        let word = if number == edited { word } else { "" };
+    for (number, word) in words.iter().enumerate() {
         let block = format!("x{number} = {number}\nprint(x{number}, '{word}')");
         write!(page, "Text.\n\n```python\n{block}\n```\n\n").unwrap();
     }
@@ -139,7 +217,8 @@ fn time(command: &mut Command, directory: &Path) -> Duration {
     begun.elapsed()
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// In milliseconds.
+fn median(times: &mut [Duration]) -> f64 {
     times.sort();
-    times[times.len() / 2]
+    times[times.len() / 2].as_secs_f64() * 1000.0
 }
