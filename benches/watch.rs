@@ -91,14 +91,13 @@ fn measure(place: &Place, python: &str) {
         let examples = page.words.len();
         let result = median(&mut page.results);
         let (least, of) = *shortest.get_or_insert((result, examples));
-        let each = match examples - of {
-            0 => String::new(),
-            more => format!("{:.1} µs", (result - least) * 1000.0 / more as f64),
-        };
+        let more = u32::try_from(examples - of).unwrap();
+        let each = result.saturating_sub(least).checked_div(more);
+        let each = each.map_or(String::new(), |each| format!("{each:.1?}"));
         println!(
-            "| {} | {examples} | {result:.1} ms | {:.1} | {each} | {:.1} ms | {:.0} ms | {python:.0} ms |",
+            "| {} | {examples} | {result:.1?} | {:.1} | {each} | {:.1?} | {:.1?} | {python:.1?} |",
             place.name,
-            result / least,
+            result.div_duration_f64(least),
             median(&mut page.summaries),
             median(&mut page.starts),
         );
@@ -123,7 +122,7 @@ impl Edited {
         fs::write(book.path().join("page.md"), page(&words)).unwrap();
         let mut watch = Watch::start(book.path());
         // The first save of an example makes the copy to go on from.
-        words[(place.of)(examples, 0)] = "begun".to_owned();
+        "begun".clone_into(&mut words[(place.of)(examples, 0)]);
         fs::write(book.path().join("page.md"), page(&words)).unwrap();
         watch.wait_for_summary();
         Edited {
@@ -217,8 +216,7 @@ fn time(command: &mut Command, directory: &Path) -> Duration {
     begun.elapsed()
 }
 
-/// In milliseconds.
-fn median(times: &mut [Duration]) -> f64 {
+fn median(times: &mut [Duration]) -> Duration {
     times.sort();
-    times[times.len() / 2].as_secs_f64() * 1000.0
+    times[times.len() / 2]
 }

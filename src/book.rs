@@ -160,8 +160,13 @@ impl Book {
         Ok(book)
     }
 
-    /// Reads one page again. Where that cannot be done, the page stays as it was.
-    pub fn read_again(&mut self, config: &Config, number: usize) -> Vec<Problem> {
+    /// Reads one page again, and returns what it was before, with the mistakes of what it is now. Where it cannot be read,
+    /// it stays as it was.
+    pub fn read_again(
+        &mut self,
+        config: &Config,
+        number: usize,
+    ) -> Result<(Page, Vec<Problem>), Problem> {
         let page = &mut self.pages[number];
         let source = match fs::read(&page.file) {
             Ok(bytes) => Source {
@@ -172,20 +177,15 @@ impl Book {
                 bytes,
             },
             Err(error) => {
-                return vec![Problem {
+                return Err(Problem {
                     page: page.name.clone(),
                     line: None,
                     message: unreadable(&error),
-                }];
+                });
             }
         };
-        match parse_page(config, source) {
-            Ok((read, problems)) => {
-                *page = read;
-                problems
-            }
-            Err(problem) => vec![problem],
-        }
+        let (read, problems) = parse_page(config, source)?;
+        Ok((std::mem::replace(page, read), problems))
     }
 
     /// Where the recordings of all pages are.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use pep440_rs::Version;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attributes::{self, OwnLimits};
 use crate::doctest::Flags;
@@ -132,7 +132,7 @@ fn is_module_name(name: &str) -> bool {
 }
 
 /// What an example may use up. An attribute of the same name sets each of them for one example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
     pub timeout: Duration,
     /// Bytes of memory of all processes of a session; `None` is unlimited.

@@ -3,7 +3,7 @@
 //! Nothing of the session runs meanwhile: its processes have ended or stay where they are. What it left may
 //! still lead anywhere, so links are kept as links and never followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -13,22 +13,28 @@ use std::time::{Duration, SystemTime};
 
 use walkdir::WalkDir;
 
+use crate::processes;
+
 /// Directories that hold more are not worth the memory.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// A file that was changed so short a time before it was looked at may be changed again under the same time.
+/// A file that was changed so short a time before it was looked at may be changed again under the same time: whether it
+/// was, only reading it tells.
 const RACY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Contents {
     /// Below the directory, those above before those below.
     entries: BTreeMap<PathBuf, Entry>,
+    /// Bytes that they take up.
+    room: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     what: What,
     stamp: Stamp,
+    is_racy: bool,
     mode: u32,
     modified: SystemTime,
 }
@@ -40,13 +46,13 @@ enum What {
     Link(PathBuf),
 }
 
-/// Changes whenever the entry does, unless it is racy.
+/// Changes whenever the entry does, unless that was looked at too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
+    owner: (u32, u32),
     size: u64,
     changed: (i64, i64),
-    racy: bool,
 }
 
 impl Contents {
@@ -54,7 +60,7 @@ impl Contents {
     pub fn read(directory: &Path, earlier: Option<&Contents>) -> Result<Contents, String> {
         let now = SystemTime::now();
         let mut entries = BTreeMap::new();
-        let mut bytes = 0;
+        let (mut bytes, mut room) = (0, 0);
         for entry in WalkDir::new(directory).min_depth(1) {
             let entry = entry.map_err(|_| "its directory cannot be read".to_owned())?;
             let name = entry
@@ -73,10 +79,11 @@ impl Contents {
                     MOST_BYTES >> 20
                 ));
             }
-            let stamp = Stamp::of(&file, now);
+            room += processes::room(&file);
+            let stamp = Stamp::of(&file);
             let known = earlier
                 .and_then(|earlier| earlier.entries.get(&name))
-                .filter(|known| known.stamp == stamp && !stamp.racy)
+                .filter(|known| known.stamp == stamp && !known.is_racy)
                 .cloned();
             let entry = match known {
                 Some(known) => known,
@@ -85,19 +92,26 @@ impl Contents {
                         .map_err(unreadable)?
                         .ok_or_else(|| format!("`{}` cannot be put back", name.display()))?,
                     stamp,
+                    is_racy: is_racy(&file, now),
                     mode: file.mode() & 0o7777,
                     modified: file.modified().map_err(unreadable)?,
                 },
             };
             entries.insert(name, entry);
         }
-        Ok(Contents { entries })
+        Ok(Contents { entries, room })
+    }
+
+    /// Bytes that it takes up on its file system.
+    pub fn room(&self) -> u64 {
+        self.room
     }
 
     /// Makes the directory hold this and nothing else. What is as it was is left alone.
     ///
-    /// Processes may be in a directory of it, so one that is gone or another cannot be put back.
-    pub fn restore(&self, directory: &Path) -> io::Result<()> {
+    /// What the session may see and change hangs on the directories at the top, so one of them that is gone or another
+    /// cannot be put back. Those below may become others.
+    pub fn restore(&mut self, directory: &Path) -> io::Result<()> {
         let now = SystemTime::now();
         let mut present = BTreeMap::new();
         for entry in WalkDir::new(directory).min_depth(1) {
@@ -105,50 +119,54 @@ impl Contents {
             let name = entry.path().strip_prefix(directory).expect("below it");
             present.insert(name.to_owned(), fs::symlink_metadata(entry.path())?);
         }
-        let mut kept: BTreeMap<&Path, &Metadata> = BTreeMap::new();
+        let mut kept: HashSet<&Path> = HashSet::new();
         // What is below a directory goes before it.
         for (name, file) in present.iter().rev() {
-            match self.entries.get(name) {
-                Some(entry) if entry.is_still(file, now) => {
-                    kept.insert(name, file);
+            let path = directory.join(name);
+            let entry = self.entries.get_mut(name);
+            match entry.map(|entry| (entry.is_still(name, directory, file, now), &entry.what)) {
+                Some((true, _)) => {
+                    kept.insert(name);
                 }
-                Some(Entry {
-                    what: What::Directory,
-                    ..
-                }) => {
+                Some((false, What::Directory)) if is_at_top(name) => {
                     return Err(io::Error::other(format!(
                         "the directory `{}` was replaced",
                         name.display()
                     )));
                 }
-                _ if file.is_dir() => fs::remove_dir(directory.join(name))?,
-                _ => fs::remove_file(directory.join(name))?,
+                _ if file.is_dir() => fs::remove_dir(path)?,
+                _ => fs::remove_file(path)?,
             }
         }
-        for (name, entry) in &self.entries {
-            if kept.contains_key(name.as_path()) {
+        for (name, entry) in &mut self.entries {
+            if kept.contains(name.as_path()) {
                 continue;
             }
             let path = directory.join(name);
             match &entry.what {
-                What::Directory => {
+                What::Directory if is_at_top(name) => {
                     return Err(io::Error::other(format!(
                         "the directory `{}` was removed",
                         name.display()
                     )));
                 }
-                What::Link(target) => symlink(target, path)?,
+                What::Directory => fs::create_dir(&path)?,
+                What::Link(target) => symlink(target, &path)?,
                 What::File(bytes) => {
                     fs::write(&path, bytes)?;
                     fs::set_permissions(&path, Permissions::from_mode(entry.mode))?;
                     File::open(&path)?.set_modified(entry.modified)?;
                 }
             }
+            let file = fs::symlink_metadata(&path)?;
+            (entry.stamp, entry.is_racy) = (Stamp::of(&file), true);
         }
-        // Python believes its lists of files by the time of their directory.
         for (name, entry) in &self.entries {
             if entry.what == What::Directory {
-                File::open(directory.join(name))?.set_modified(entry.modified)?;
+                let file = File::open(directory.join(name))?;
+                file.set_permissions(Permissions::from_mode(entry.mode))?;
+                // Python believes its lists of files by it.
+                file.set_modified(entry.modified)?;
             }
         }
         Ok(())
@@ -156,29 +174,54 @@ impl Contents {
 }
 
 impl Entry {
-    fn is_still(&self, file: &Metadata, now: SystemTime) -> bool {
-        let stamp = Stamp::of(file, now);
-        match self.what {
-            What::Directory => file.is_dir() && stamp.inode == self.stamp.inode,
-            _ => stamp == self.stamp && !stamp.racy,
+    fn is_still(
+        &mut self,
+        name: &Path,
+        directory: &Path,
+        file: &Metadata,
+        now: SystemTime,
+    ) -> bool {
+        let stamp = Stamp::of(file);
+        match &self.what {
+            What::Directory if is_at_top(name) => file.is_dir() && stamp.inode == self.stamp.inode,
+            What::Directory => file.is_dir(),
+            _ if stamp != self.stamp => false,
+            _ if !self.is_racy => true,
+            what => {
+                let is_same = file.mode() & 0o7777 == self.mode
+                    && file.modified().is_ok_and(|time| time == self.modified)
+                    && What::read(&directory.join(name), file)
+                        .is_ok_and(|read| read.as_ref() == Some(what));
+                self.is_racy = is_racy(file, now);
+                is_same
+            }
         }
     }
 }
 
 impl Stamp {
-    fn of(file: &Metadata, now: SystemTime) -> Stamp {
-        let changed = SystemTime::UNIX_EPOCH
-            + Duration::new(
-                file.ctime().try_into().unwrap_or(0),
-                file.ctime_nsec().try_into().unwrap_or(0),
-            );
+    fn of(file: &Metadata) -> Stamp {
         Stamp {
             inode: file.ino(),
+            owner: (file.uid(), file.gid()),
             size: file.size(),
             changed: (file.ctime(), file.ctime_nsec()),
-            racy: changed + RACY > now,
         }
     }
+}
+
+/// Whether it lies in the directory itself, not below a directory of it.
+fn is_at_top(name: &Path) -> bool {
+    name.parent()
+        .is_some_and(|parent| parent.as_os_str().is_empty())
+}
+
+fn is_racy(file: &Metadata, now: SystemTime) -> bool {
+    let since_epoch = Duration::new(
+        file.ctime().try_into().unwrap_or(0),
+        file.ctime_nsec().try_into().unwrap_or(0),
+    );
+    SystemTime::UNIX_EPOCH + since_epoch + RACY > now
 }
 
 impl What {
@@ -223,14 +266,22 @@ mod tests {
     fn what_was_there_is_put_back() {
         let top = tempfile::tempdir().unwrap();
         let at = |name: &str| top.path().join(name);
-        fs::create_dir(at("sub")).unwrap();
-        for (name, text) in [("sub/one", "1"), ("two", "2"), ("three", "3")] {
+        fs::create_dir_all(at("sub/below/deep")).unwrap();
+        let private = Permissions::from_mode(0o700);
+        fs::set_permissions(at("sub/below"), private.clone()).unwrap();
+        for (name, text) in [
+            ("sub/one", "1"),
+            ("sub/below/deep/four", "4"),
+            ("two", "2"),
+            ("three", "3"),
+        ] {
             fs::write(at(name), text).unwrap();
         }
         symlink("two", at("link")).unwrap();
         let before = listing(top.path());
-        let contents = Contents::read(top.path(), None).unwrap();
+        let mut contents = Contents::read(top.path(), None).unwrap();
 
+        fs::remove_dir_all(at("sub/below")).unwrap();
         fs::write(at("sub/one"), "x").unwrap();
         fs::remove_file(at("two")).unwrap();
         fs::remove_file(at("link")).unwrap();
@@ -241,23 +292,35 @@ mod tests {
         symlink("/etc/passwd", at("three")).unwrap();
         contents.restore(top.path()).unwrap();
         assert_eq!(listing(top.path()), before);
+        let mode = at("sub/below").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
 
-        let again = Contents::read(top.path(), Some(&contents)).unwrap();
+        let mut again = Contents::read(top.path(), Some(&contents)).unwrap();
+        assert_eq!(again.room(), processes::disk(top.path()));
+        let inode = |name: &str| at(name).metadata().unwrap().ino();
+        let of_two = inode("two");
         fs::write(at("sub/one"), "y").unwrap();
+        fs::set_permissions(at("sub"), private).unwrap();
         again.restore(top.path()).unwrap();
         assert_eq!(listing(top.path()), before, "the second reading is as good");
+        let mode = at("sub").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(inode("two"), of_two, "what is as it was is left alone");
+        contents.restore(top.path()).unwrap();
+        assert_eq!(listing(top.path()), before);
+        assert_eq!(inode("two"), of_two, "also what was put back before");
     }
 
     #[test]
     fn what_cannot_be_put_back_is_refused() {
         let top = tempfile::tempdir().unwrap();
         fs::create_dir(top.path().join("sub")).unwrap();
-        let contents = Contents::read(top.path(), None).unwrap();
+        let mut contents = Contents::read(top.path(), None).unwrap();
         fs::remove_dir(top.path().join("sub")).unwrap();
         assert!(contents.restore(top.path()).is_err());
         fs::create_dir(top.path().join("other")).unwrap();
         fs::create_dir(top.path().join("sub")).unwrap();
-        let contents = Contents::read(top.path(), None).unwrap();
+        let mut contents = Contents::read(top.path(), None).unwrap();
         fs::remove_dir(top.path().join("sub")).unwrap();
         fs::rename(top.path().join("other"), top.path().join("sub")).unwrap();
         assert!(contents.restore(top.path()).is_err(), "another directory");

@@ -29,7 +29,7 @@
 //! | [`scratch`] | the directories of this run and of dead ones, and writing beside an example that may do anything there | `protocol` |
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `scratch`, `interpreter`, `config`, `conditions` |
 //! | [`snapshots`] | packages that are imported once, and who starts from there | `host`, `demand`, `state` and what they use |
-//! | [`contents`] | what that directory held, to be put back | – |
+//! | [`contents`] | what that directory held, to be put back | `processes` |
 //! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report` |

@@ -5,7 +5,7 @@
 //! Where there is no `/proc`, nothing is found.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::Path;
 
 use rustix::process::{Pid, Signal};
@@ -107,15 +107,20 @@ fn proportional(process: Pid) -> Option<u64> {
 
 /// Bytes that a directory takes up on its file system with all that is in it.
 pub fn disk(directory: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-
     walkdir::WalkDir::new(directory)
         .min_depth(1)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.metadata().ok())
-        .map(|file| (file.blocks() * 512).max(LEAST_FILE))
+        .map(|file| room(&file))
         .sum()
+}
+
+/// Bytes that a file takes up there.
+pub fn room(file: &Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+
+    (file.blocks() * 512).max(LEAST_FILE)
 }
 
 #[cfg(test)]

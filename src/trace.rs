@@ -3,6 +3,9 @@
 //! As long as an example and all before it in its session are as they were, what it did holds. From the first that is
 //! not, the session goes on at the last checkpoint before it. Verdicts are not kept: they are made
 //! anew, since recordings and prose change too.
+//!
+//! While nothing is to be run, a trace gets ready for the next edit of the same example: its directory is put back, and a
+//! copy is made to go on in. So that takes no time when somebody waits, however long the page is.
 
 use std::collections::HashMap;
 use std::fs;
@@ -57,6 +60,8 @@ pub struct Traces {
     all: Mutex<HashMap<Key, Trace>>,
     /// Those with checkpoints, the latest last.
     live: Mutex<Vec<Key>>,
+    /// Those that have something to do which can wait.
+    unsettled: Mutex<Vec<Key>>,
 }
 
 /// One session, as it was run last.
@@ -75,12 +80,18 @@ pub struct Trace {
     pub gap: Option<Gap>,
     /// How long making the last checkpoint took: the longer, the more files and memory the session has.
     cost: Duration,
+    /// The step that the directory is as it was before.
+    place: Option<usize>,
+    /// The step that somebody edited last.
+    edited: Option<usize>,
+    /// Checkpoints that nobody will go back to, whose processes are still to be ended.
+    obsolete: Vec<Point>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Step {
     /// All that its run depends on besides the steps before it; empty where it is not run.
-    pub input: String,
+    pub input: Vec<u8>,
     pub outcome: Option<Outcome>,
     /// Whether the interpreter ended with it although more was to follow.
     pub ended: bool,
@@ -91,6 +102,8 @@ pub struct Point {
     pub before: usize,
     checkpoint: Checkpoint,
     contents: Contents,
+    /// One that waits to go on.
+    copy: Option<Running>,
 }
 
 /// Where a checkpoint would not have been true.
@@ -116,18 +129,34 @@ impl Traces {
         if !trace.checkpoints.is_empty() {
             live.push(key.clone());
         }
+        let mut unsettled = lock(&self.unsettled);
+        unsettled.push(key.clone());
         let mut all = lock(&self.all);
         all.insert(key, trace);
-        if live.len() > LIVE_SESSIONS
-            && let Some(oldest) = all.get_mut(&live.remove(0))
-        {
-            oldest.checkpoints.clear();
+        if live.len() > LIVE_SESSIONS {
+            let oldest = live.remove(0);
+            if let Some(trace) = all.get_mut(&oldest) {
+                trace.give_up_checkpoints();
+            }
+            unsettled.push(oldest);
         }
+    }
+
+    /// Does a part of what can wait until nothing is to be run; false if there was nothing to do.
+    pub fn settle(&self) -> bool {
+        let Some(key) = lock(&self.unsettled).pop() else {
+            return false;
+        };
+        if let Some(trace) = lock(&self.all).get_mut(&key) {
+            trace.settle();
+        }
+        true
     }
 
     /// Forgets everything, and ends all processes that were kept.
     pub fn clear(&self) {
         lock(&self.live).clear();
+        lock(&self.unsettled).clear();
         lock(&self.all).clear();
     }
 }
@@ -142,11 +171,14 @@ impl Trace {
             checkpoints: Vec::new(),
             gap: None,
             cost: Duration::ZERO,
+            place: Some(0),
+            edited: None,
+            obsolete: Vec::new(),
         }
     }
 
     /// How many of the first steps hold for these inputs.
-    pub fn holds_for(&self, inputs: &[String]) -> usize {
+    pub fn holds_for(&self, inputs: &[Vec<u8>]) -> usize {
         let pairs = self.steps.iter().zip(inputs);
         pairs
             .take_while(|(step, input)| step.input == **input)
@@ -156,17 +188,21 @@ impl Trace {
     /// Goes back to the last checkpoint before this step or one before it, and forgets what came after: to the start
     /// where there is none. The process that goes on, if any, is behind the steps that are left.
     pub fn go_back(&mut self, step: usize) -> Result<Option<Running>> {
-        let later = self
-            .checkpoints
-            .partition_point(|point| point.before <= step);
-        self.checkpoints.truncate(later);
+        self.edited = Some(step);
+        let place = self.place.take();
         // What comes after the step may be another thing now.
         self.gap.take_if(|gap| gap.before > step);
-        if let Some(point) = self.checkpoints.last() {
-            match point.contents.restore(&self.directory) {
+        let later = self.checkpoints_for(step);
+        self.obsolete.extend(self.checkpoints.drain(later..));
+        if let Some(point) = self.checkpoints.last_mut() {
+            let put_back = match place {
+                Some(place) if place == point.before => Ok(()),
+                _ => point.contents.restore(&self.directory),
+            };
+            match put_back {
                 Ok(()) => {
                     self.steps.truncate(point.before);
-                    return point.checkpoint.go_on().map(Some);
+                    return point.go_on().map(Some);
                 }
                 Err(error) => {
                     self.gap = Some(Gap {
@@ -176,11 +212,49 @@ impl Trace {
                 }
             }
         }
-        self.checkpoints.clear();
+        self.obsolete.append(&mut self.checkpoints);
         self.steps.clear();
-        scratch::remove(&self.directory)?;
-        fs::create_dir(&self.directory)?;
+        if place != Some(0) {
+            let old = self.old_directory();
+            scratch::remove(&old)?;
+            fs::rename(&self.directory, old)?;
+            fs::create_dir(&self.directory)?;
+        }
         Ok(None)
+    }
+
+    /// How many of the checkpoints are before this step.
+    fn checkpoints_for(&self, step: usize) -> usize {
+        let mut points = self.checkpoints.iter();
+        points
+            .position(|point| point.before > step)
+            .unwrap_or(self.checkpoints.len())
+    }
+
+    /// Gets ready for the next edit of what was edited last, and ends and removes what nobody needs any longer.
+    fn settle(&mut self) {
+        let wanted = self.edited.map_or(0, |step| self.checkpoints_for(step));
+        for (index, point) in self.checkpoints.iter_mut().enumerate() {
+            if index + 1 != wanted {
+                point.copy = None;
+            } else if self.place.is_none() && point.contents.restore(&self.directory).is_ok() {
+                self.place = Some(point.before);
+                // What is wrong now is found out again, and told, when a copy is needed.
+                point.copy = point.go_on().ok();
+            }
+        }
+        self.obsolete.clear();
+        let _ = scratch::remove(&self.old_directory());
+    }
+
+    /// Where the directory goes when another takes its place.
+    fn old_directory(&self) -> PathBuf {
+        self.directory.with_extension("old")
+    }
+
+    fn give_up_checkpoints(&mut self) {
+        self.edited = None;
+        self.obsolete.append(&mut self.checkpoints);
     }
 
     /// Whether the next step should have a checkpoint before it. Only who edits a page needs any.
@@ -223,12 +297,13 @@ impl Trace {
         };
         match made {
             Ok((checkpoint, contents)) => {
-                let next = checkpoint.go_on()?;
+                let next = checkpoint.go_on(contents.room())?;
                 self.cost = started.elapsed();
                 self.checkpoints.push(Point {
                     before,
                     checkpoint,
                     contents,
+                    copy: None,
                 });
                 Ok(next)
             }
@@ -245,9 +320,21 @@ impl Trace {
     }
 }
 
+impl Point {
+    /// A session that goes on from here, in the directory as it was then.
+    fn go_on(&mut self) -> Result<Running> {
+        let copy = self.copy.take();
+        match copy.and_then(Running::awake) {
+            Some(copy) => Ok(copy),
+            None => self.checkpoint.go_on(self.contents.room()),
+        }
+    }
+}
+
 impl Drop for Trace {
     fn drop(&mut self) {
-        self.checkpoints.clear();
+        self.obsolete.append(&mut self.checkpoints);
+        self.settle();
         let _ = scratch::remove(&self.directory);
     }
 }

@@ -4,7 +4,7 @@
 //! it is done or something happens: the pipeline of [`crate::check`], on hosts that stay, with traces of what
 //! sessions did.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios};
 
-use crate::book::{self, At, Book, Keyword, Page};
+use crate::book::{self, Book, Keyword};
 use crate::check::{self, Ground, SessionPlan, Settings};
 use crate::cli;
 use crate::commands::{self, Project, Status};
@@ -115,7 +115,7 @@ fn over_one_configuration(
     loop {
         let next = if watch.due.is_empty() {
             screen.prompt(watch.project.book.pages.len())?;
-            let next = inbox.next(files)?;
+            let next = inbox.next_or(files, || watch.traces.settle())?;
             screen.clear_prompt()?;
             watch.since = Instant::now();
             next
@@ -367,19 +367,27 @@ impl Watch<'_> {
             }
             let mut problems = Vec::new();
             if was_read {
-                let (text, examples) = (page.text.clone(), page.examples.clone());
-                problems = self.project.book.read_again(&self.project.config, number);
-                let page = &self.project.book.pages[number];
-                if page.text == text && problems.is_empty() && !is_compared {
-                    continue;
+                match self.project.book.read_again(&self.project.config, number) {
+                    Ok((before, mistakes)) => {
+                        let page = &self.project.book.pages[number];
+                        if page.text == before.text && mistakes.is_empty() && !is_compared {
+                            continue;
+                        }
+                        problems = mistakes;
+                        let edited = edited(&before.examples, &page.examples);
+                        let places = edited.map(|position| (number, position));
+                        screen.sinks.urgent.extend(places);
+                    }
+                    Err(problem) => problems.push(problem),
                 }
-                screen.sinks.urgent.extend(edited(&examples, page, number));
             }
             let page = &self.project.book.pages[number];
-            let (_, recording, problem) = commands::read_recording(page);
-            self.project.recordings[number] = recording;
-            problems.extend(problem);
             let name = page.name.clone();
+            if is_compared || self.problems.contains(&name) {
+                let (_, recording, problem) = commands::read_recording(page);
+                self.project.recordings[number] = recording;
+                problems.extend(problem);
+            }
             if problems.is_empty() {
                 self.problems.remove(&name);
                 changed.insert(page.key.clone());
@@ -431,18 +439,21 @@ impl Watch<'_> {
     }
 }
 
-/// The examples of a page that were not on it before as they are now.
-fn edited(before: &[Example], page: &Page, number: usize) -> impl Iterator<Item = At> {
-    let before: HashMap<&str, &Example> = before
-        .iter()
-        .map(|example| (example.source.as_str(), example))
-        .collect();
-    let is_new = move |example: &Example| {
-        let old = before.get(example.source.as_str());
-        old.is_none_or(|old| old.kind != example.kind || old.attributes != example.attributes)
+/// Positions of the examples of a page that are not as they were.
+fn edited(before: &[Example], now: &[Example]) -> impl Iterator<Item = usize> {
+    let is_same = |old: &Example, new: &Example| {
+        old.source == new.source && old.kind == new.kind && old.attributes == new.attributes
     };
-    let examples = page.examples.iter().enumerate();
-    examples.filter_map(move |(position, example)| is_new(example).then_some((number, position)))
+    let pairs = before.iter().zip(now);
+    let head = pairs.take_while(|(old, new)| is_same(old, new)).count();
+    let (before, rest) = (&before[head..], &now[head..]);
+    let pairs = before.iter().rev().zip(rest.iter().rev());
+    let tail = pairs.take_while(|(old, new)| is_same(old, new)).count();
+    let gone = &before[..before.len() - tail];
+    (head..now.len() - tail).filter(move |&position| {
+        let mut gone = gone.iter();
+        !gone.any(|old| is_same(old, &now[position]))
+    })
 }
 
 fn pages_with_problems(project: &Project) -> HashSet<String> {
@@ -513,10 +524,17 @@ impl Inbox {
 
     /// Waits until there is something to do.
     fn next(&mut self, files: &Files) -> Result<Act> {
+        self.next_or(files, || false)
+    }
+
+    /// As [`Inbox::next`]. Until then it does what can wait, part by part: `do_part` says whether there was any.
+    fn next_or(&mut self, files: &Files, do_part: impl Fn() -> bool) -> Result<Act> {
+        let mut has_more = true;
         loop {
             let patience = match (self.saved.is_empty(), self.touched.is_empty()) {
                 (false, _) => Duration::ZERO,
                 (true, false) => QUIET,
+                (true, true) if has_more => Duration::ZERO,
                 (true, true) => LOOK_EVERY,
             };
             match self.take(patience, files)? {
@@ -528,6 +546,7 @@ impl Inbox {
                     if !self.saved.is_empty() {
                         return Ok(Act::Saved(std::mem::take(&mut self.saved)));
                     }
+                    has_more = has_more && do_part();
                 }
             }
         }

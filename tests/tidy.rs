@@ -100,7 +100,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("conditions", &[]),
     ("config", &["attributes", "doctest"]),
     ("console", &[]),
-    ("contents", &[]),
+    ("contents", &["processes"]),
     ("demand", &["attributes", "example"]),
     ("diagnose", &["conditions", "matching", "normalize"]),
     ("diff", &[]),

@@ -10,7 +10,7 @@ use crate::trace::{Step, Trace};
 pub(super) struct Past {
     trace: Trace,
     /// What the run of each example depends on besides those before it.
-    inputs: Vec<String>,
+    inputs: Vec<Vec<u8>>,
     /// How many files the examples up to each one are saved as.
     saved: Vec<usize>,
     /// The first step that is not as it was.

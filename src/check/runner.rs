@@ -232,8 +232,8 @@ impl<'a> Runner<'_, 'a> {
                 && let Some(past) = past.as_mut().filter(|past| past.ends_before(next))
             {
                 next = past.go_back(session, next)?;
-                results.retain(|result| plan.examples[..next].contains(&result.at.1));
-                held = results.len();
+                held = results.partition_point(|result| result.at.1 < plan.examples[next]);
+                results.truncate(held);
                 continue;
             }
             let step = next;

@@ -19,7 +19,7 @@ use crate::example::{Example, Kind};
 use crate::host::{Host, Running, Snapshot, Start};
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
-use crate::protocol::{Mode, Observed, ProcessLimits, Program, Statement, Unit};
+use crate::protocol::{self, Mode, Observed, ProcessLimits, Program, Statement, Unit};
 use crate::recording::{Recorded, Recording};
 use crate::report::ExampleResult;
 use crate::sandbox;
@@ -161,7 +161,7 @@ impl<'r, 'a> Session<'r, 'a> {
 
     /// What running each of its examples would depend on, and how many files they are saved as by then. Leaves behind
     /// the names of those files.
-    pub(super) fn rehearse(&mut self) -> (Vec<String>, Vec<usize>) {
+    pub(super) fn rehearse(&mut self) -> (Vec<Vec<u8>>, Vec<usize>) {
         self.rehearses = true;
         let rehearsed = (0..self.examples.len())
             .map(|step| (self.input(step), self.saved.files.len()))
@@ -171,27 +171,28 @@ impl<'r, 'a> Session<'r, 'a> {
     }
 
     /// All that running an example depends on besides those before it; empty where it is not run.
-    fn input(&mut self, step: usize) -> String {
+    fn input(&mut self, step: usize) -> Vec<u8> {
         let example = self.examples[step];
         // Probes leave no traces.
         let is_probe = false;
         if self.runner.reason_to_skip(example, is_probe).is_some() {
-            return String::new();
+            return Vec::new();
         }
         let runs = match &example.kind {
             Kind::File(path) => {
                 self.write_file(example, path);
-                format!("{path} {}", example.source)
+                protocol::encode(&("file", path, &example.source))
             }
-            Kind::Console(_) if self.why_not_run(example).is_some() => return String::new(),
-            Kind::Console(_) => format!("{:?} {}", example.attributes.env, example.source),
+            Kind::Console(_) if self.why_not_run(example).is_some() => return Vec::new(),
+            Kind::Console(_) => {
+                protocol::encode(&("console", &example.attributes.env, &example.source))
+            }
             Kind::Module(_) | Kind::Transcript(_) => {
-                let unit = self.unit(example, self.last == Some(step));
-                serde_json::to_string(&unit).expect("units serialize")
+                protocol::encode(&("python", self.unit(example, self.last == Some(step))))
             }
         };
         let limits = (self.own_network, self.limits, self.limits(example));
-        format!("{runs} {:?} {limits:?}", example.attributes.artifacts)
+        protocol::encode(&(runs, &example.attributes.artifacts, limits))
     }
 
     /// Goes on in a process that has run some of its examples, which are saved as so many files; from the start if there

@@ -46,9 +46,10 @@ impl Checkpoint {
         }
     }
 
-    /// A session that goes on from here.
-    pub fn go_on(&self) -> Result<Running> {
-        Running::start(&self.origin, self.setup.clone())
+    /// A session that goes on from here, in a directory that holds so many bytes.
+    pub fn go_on(&self, held: u64) -> Result<Running> {
+        let running = Running::start(&self.origin, self.setup.clone())?;
+        Ok(running.in_directory_with(held))
     }
 }
 

@@ -275,7 +275,7 @@ impl Host {
             program,
         };
         let origin = snapshot.map_or(&self.origin, Snapshot::origin);
-        Running::start(origin, setup).map(Running::in_empty_directory)
+        Running::start(origin, setup).map(|running| running.in_directory_with(0))
     }
 
     /// The directory that the sessions' scratch directories are made in.

@@ -155,11 +155,22 @@ impl Running {
         })
     }
 
-    /// Says that there was nothing in its directory when it began.
+    /// Says how many bytes its directory held when it began.
     #[must_use]
-    pub(super) fn in_empty_directory(mut self) -> Running {
-        self.filled = Some((0, Instant::now()));
+    pub(super) fn in_directory_with(mut self, bytes: u64) -> Running {
+        self.filled = Some((bytes, Instant::now()));
         self
+    }
+
+    /// Says that it was idle until now. `None` if it did not live that long.
+    pub fn awake(mut self) -> Option<Running> {
+        let now = Instant::now();
+        while self.is_alive() && self.poll(now).is_some_and(|ready| ready.status) {
+            self.hear_of_process();
+        }
+        self.next_look = now + FIRST_LOOK;
+        self.filled = self.filled.map(|(bytes, _)| (bytes, now));
+        self.is_alive().then_some(self)
     }
 
     /// What the session read, once its interpreter has shut down in order and could say so.

@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use regex::Regex;
+use rustix::process::Pid;
 use snapbox::assert::DEFAULT_ACTION_ENV;
 use snapbox::{Assert, IntoData};
 use tempfile::TempDir;
@@ -248,6 +249,26 @@ impl Project {
                 String::from_utf8_lossy(&command).replace('\0', " ")
             })
             .collect()
+    }
+
+    /// Processes that run in the directory of a session, each with its parent.
+    pub(crate) fn sessions(&self) -> Vec<(Pid, Pid)> {
+        let parent = |process: &Path| {
+            let status = fs::read_to_string(process.join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+            Pid::from_raw(line.trim().parse().ok()?)
+        };
+        let session = |process: PathBuf| {
+            let directory = fs::read_link(process.join("cwd")).ok()?;
+            if !directory.starts_with(&self.scratch) || !directory.ends_with("project") {
+                return None;
+            }
+            let own = process.file_name()?.to_str()?.parse().ok()?;
+            Some((Pid::from_raw(own)?, parent(&process)?))
+        };
+        let processes = fs::read_dir("/proc").unwrap();
+        let processes = processes.map(|entry| entry.unwrap().path());
+        processes.filter_map(session).collect()
     }
 
     pub(crate) fn scratch_files(&self) -> Vec<String> {

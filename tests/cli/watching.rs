@@ -79,6 +79,22 @@ impl<'p> Watch<'p> {
         self.report()
     }
 
+    /// Waits until the session's directory is as it was before the example that is saved as this file: from then on the
+    /// watch is ready for the next edit of that one.
+    fn wait_until_ready(&self, file: &str) {
+        let limit = Instant::now() + LIMIT;
+        let is_there = || {
+            let all = walkdir::WalkDir::new(self.project.scratch());
+            all.into_iter()
+                .flatten()
+                .any(|entry| entry.file_name() == file)
+        };
+        while is_there() {
+            assert!(Instant::now() < limit, "`{file}` stays");
+            std::thread::yield_now();
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
@@ -166,6 +182,9 @@ fn a_session_goes_on_before_the_first_changed_example() {
     let token = printed(&second)[0].trim().to_owned();
 
     for word in ["c", "d", "longer", "e"] {
+        if word != "d" {
+            watch.wait_until_ready("example_3.py");
+        }
         let report = watch.save("page.md", &blocks(word));
         assert_eq!(ran(&report), (2, 4, None));
         let expected = [
@@ -205,6 +224,67 @@ fn what_takes_its_time_is_not_run_again() {
         "behind the first, though nobody has edited the second yet"
     );
     assert_eq!(printed(&report)[2], "2 b\n");
+    watch.end();
+}
+
+#[test]
+fn being_ready_for_one_example_leaves_the_others_their_copies() {
+    let blocks = |second: &str, last: &str| {
+        page(&[
+            "import os, time",
+            &format!("x = '{second}'"),
+            "os.mkdir('sub')\nos.chmod('.', 0o755)\nos.chdir('sub')\ntime.sleep(0.1)",
+            &format!(
+                "print(x, '{last}', os.path.basename(os.getcwd()), sorted(os.listdir('..')), os.listdir())\n\
+                print(os.stat('..').st_mode & 0o777 == 0o755)\n\
+                os.chmod('..', 0o700)\n_ = open('new', 'w').write('new')"
+            ),
+        ])
+    };
+    let project = Project::new().with("page.md", blocks("a", "a"));
+    let (watch, _) = Watch::start(&project, "--format json");
+    for word in ["b", "c", "d"] {
+        let report = watch.save("page.md", &blocks(word, "a"));
+        assert!(ran(&report).0 >= 3);
+        watch.wait_until_ready("example_2.py");
+    }
+    for word in ["b", "c", "d"] {
+        let report = watch.save("page.md", &blocks("d", word));
+        assert_eq!(ran(&report), (1, 4, None));
+        let files = "['example.py', 'example_2.py', 'example_3.py', 'example_4.py', 'sub']";
+        let expected = format!("d {word} sub {files} []\nTrue\n");
+        assert_eq!(printed(&report)[3], expected);
+        watch.wait_until_ready("example_4.py");
+    }
+    watch.end();
+}
+
+#[test]
+fn a_copy_that_was_ready_and_has_died_is_made_again() {
+    let blocks = |word: &str| {
+        page(&[
+            "import random\nx = random.random()\nprint(x)",
+            &format!("print('{word}')"),
+        ])
+    };
+    let project = Project::new().with("page.md", blocks("a"));
+    let (watch, _) = Watch::start(&project, "--format json");
+    let report = watch.save("page.md", &blocks("b"));
+    let limit = Instant::now() + LIMIT;
+    // The checkpoint and its copy.
+    let copy = loop {
+        let processes = project.sessions();
+        let is_child = |(_, parent): &&(Pid, Pid)| processes.iter().any(|(own, _)| own == parent);
+        match processes.iter().find(is_child) {
+            Some((copy, _)) => break *copy,
+            None => assert!(Instant::now() < limit, "no copy is there"),
+        }
+        std::thread::yield_now();
+    };
+    rustix::process::kill_process(copy, Signal::KILL).unwrap();
+    let again = watch.save("page.md", &blocks("c"));
+    assert_eq!(ran(&again), (1, 2, None));
+    assert_eq!(printed(&again), [&printed(&report)[0], "c\n"]);
     watch.end();
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -17,10 +18,15 @@ use crate::isolation;
 use crate::serve::{Forked, Host, Next};
 
 /// Waits for words to go on. Returns in copies only.
-pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> Forked {
+pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> io::Result<Forked> {
+    let directory = std::env::current_dir()?;
     let mut host = Host::new(control, fork_unseen);
     match host.run(py) {
-        Next::Session(forked) => *forked,
+        Next::Session(forked) => {
+            // It may be another one, with the same in it.
+            std::env::set_current_dir(directory)?;
+            Ok(*forked)
+        }
         Next::HungUp => {
             host.end_everything();
             // SAFETY: ends the process. What its end would print belongs to examples that its copies have run.
@@ -77,8 +83,13 @@ impl State {
     /// What a copy of this process would not have, or not for itself.
     pub(crate) fn what_a_copy_lacks(&self) -> Option<String> {
         let has_files = || shared_files() != self.shared_files;
+        let is_lost = || {
+            let directory = std::env::current_dir();
+            directory.and_then(std::env::set_current_dir).is_err()
+        };
         self.what_a_fork_lacks()
             .or_else(|| has_files().then(|| "there are files in `/dev/shm`".to_owned()))
+            .or_else(|| is_lost().then(|| "its working directory is gone".to_owned()))
     }
 
     /// The same but for files, which others may have made.

@@ -108,7 +108,9 @@ fn go_on(
             }
             Next::Checkpoint => {}
         }
-        let forked = checkpoint::wait(py, control);
+        let Ok(forked) = checkpoint::wait(py, control) else {
+            return fail_silently();
+        };
         isolation::become_session_head();
         let ready = forked
             .take_over_streams()
