@@ -5,11 +5,12 @@
 //! anew, since recordings and prose change too.
 //!
 //! While nothing is to be run, a trace gets ready for the next edit of the same example: its directory is put back, and a
-//! copy is made to go on in. So that takes no time when somebody waits, however long the page is.
+//! copy is made to go on in. That takes the longer the longer a page is, and nobody waits for it then.
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -102,7 +103,7 @@ pub struct Point {
     pub before: usize,
     checkpoint: Checkpoint,
     contents: Contents,
-    /// One that waits to go on.
+    /// One that waits to go on, in the directory as it was then.
     copy: Option<Running>,
 }
 
@@ -136,7 +137,7 @@ impl Traces {
         if live.len() > LIVE_SESSIONS {
             let oldest = live.remove(0);
             if let Some(trace) = all.get_mut(&oldest) {
-                trace.give_up_checkpoints();
+                trace.obsolete.append(&mut trace.checkpoints);
             }
             unsettled.push(oldest);
         }
@@ -192,14 +193,13 @@ impl Trace {
         let place = self.place.take();
         // What comes after the step may be another thing now.
         self.gap.take_if(|gap| gap.before > step);
+        if self.obsolete.len() > MOST_CHECKPOINTS {
+            self.obsolete.clear();
+        }
         let later = self.checkpoints_for(step);
         self.obsolete.extend(self.checkpoints.drain(later..));
         if let Some(point) = self.checkpoints.last_mut() {
-            let put_back = match place {
-                Some(place) if place == point.before => Ok(()),
-                _ => point.contents.restore(&self.directory),
-            };
-            match put_back {
+            match point.put_back(&self.directory, place) {
                 Ok(()) => {
                     self.steps.truncate(point.before);
                     return point.go_on().map(Some);
@@ -225,10 +225,8 @@ impl Trace {
 
     /// How many of the checkpoints are before this step.
     fn checkpoints_for(&self, step: usize) -> usize {
-        let mut points = self.checkpoints.iter();
-        points
-            .position(|point| point.before > step)
-            .unwrap_or(self.checkpoints.len())
+        self.checkpoints
+            .partition_point(|point| point.before <= step)
     }
 
     /// Gets ready for the next edit of what was edited last, and ends and removes what nobody needs any longer.
@@ -237,7 +235,7 @@ impl Trace {
         for (index, point) in self.checkpoints.iter_mut().enumerate() {
             if index + 1 != wanted {
                 point.copy = None;
-            } else if self.place.is_none() && point.contents.restore(&self.directory).is_ok() {
+            } else if point.put_back(&self.directory, self.place).is_ok() {
                 self.place = Some(point.before);
                 // What is wrong now is found out again, and told, when a copy is needed.
                 point.copy = point.go_on().ok();
@@ -250,11 +248,6 @@ impl Trace {
     /// Where the directory goes when another takes its place.
     fn old_directory(&self) -> PathBuf {
         self.directory.with_extension("old")
-    }
-
-    fn give_up_checkpoints(&mut self) {
-        self.edited = None;
-        self.obsolete.append(&mut self.checkpoints);
     }
 
     /// Whether the next step should have a checkpoint before it. Only who edits a page needs any.
@@ -321,6 +314,16 @@ impl Trace {
 }
 
 impl Point {
+    /// Makes the directory what it was then, unless it is.
+    fn put_back(&mut self, directory: &Path, place: Option<usize>) -> io::Result<()> {
+        if place == Some(self.before) {
+            return Ok(());
+        }
+        // It may be in a directory that will be another one.
+        self.copy = None;
+        self.contents.restore(directory)
+    }
+
     /// A session that goes on from here, in the directory as it was then.
     fn go_on(&mut self) -> Result<Running> {
         let copy = self.copy.take();
