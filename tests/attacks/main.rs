@@ -10,18 +10,16 @@
 )]
 
 mod lacking;
+mod nobody;
 mod table;
 mod victims;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use lacking::{LANDLOCK, Lacking, NAMESPACES};
+use nobody::Nobody;
 use table::{ATTACKS, Attack};
 use victims::Victims;
 
@@ -176,52 +174,20 @@ fn what_gets_through(
 
 #[test]
 fn the_same_as_an_ordinary_user() {
-    const NOBODY: u32 = 65534;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not tried: only root can become another user; all else ran as an ordinary one");
+    let Some(nobody) = Nobody::with(Path::new(&program())) else {
         return;
-    }
-    // Programs and victims have to lie where everybody may read.
-    let directory = tempfile::Builder::new()
-        .prefix("nobody-")
-        .tempdir()
-        .unwrap();
-    let at = |name: &str| directory.path().join(name);
-    let own = Path::new(env!("CARGO_BIN_EXE_verify"));
-    for program in ["verify", "verify-python"] {
-        fs::copy(own.with_file_name(program), at(program)).unwrap();
-    }
-    fs::copy(std::env::current_exe().unwrap(), at("attacks")).unwrap();
-    fs::create_dir(at("tmp")).unwrap();
-    for path in [directory.path().to_owned(), at("tmp")] {
-        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let as_nobody = |program: PathBuf, words: &[&str]| {
-        let output = Command::new(program)
-            .args(words)
-            .current_dir(directory.path())
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", directory.path())
-            .env("TMPDIR", at("tmp"))
-            .env(PROGRAM, at("verify"))
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .output()
-            .unwrap();
-        let text =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), text.into_owned())
     };
-    let (has_python, said) = as_nobody(at("verify"), &["doctor"]);
-    if !has_python {
-        eprintln!("not tried: no Python that everybody may use: {said}");
-        return;
-    }
+    nobody.give(&std::env::current_exe().unwrap(), "attacks");
     let test = "every_attack_succeeds_without_the_sandbox_and_fails_with_it";
-    let (passed, said) = as_nobody(at("attacks"), &["--exact", test, "--nocapture"]);
+    let output = nobody
+        .command("attacks")
+        .args(["--exact", test, "--nocapture"])
+        .env(PROGRAM, nobody.at("verify"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     eprintln!("{said}");
-    assert!(passed, "as an ordinary user: {said}");
+    assert!(output.status.success(), "as an ordinary user: {said}");
     assert!(said.contains("1 passed"), "{said}");
 }
 

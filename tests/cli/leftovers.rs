@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
 use verify::processes;
 
-use crate::project::{Project, wait_for};
+use crate::nobody::Nobody;
+use crate::project::{Project, VERIFY, wait_for};
 
 /// Fills its directory with what is hard to remove or leads out of it, and stays until it may go.
 const STAYING: &str = "```python
@@ -27,10 +28,15 @@ while not os.path.exists('go'):
 ```
 ";
 
+/// A page with it, whose links lead to `kept`.
+fn page_to(kept: &Path) -> String {
+    STAYING.replace("KEPT", &format!("{:?}", kept.to_str().unwrap()))
+}
+
 fn staying() -> Project {
     let project = Project::new().with("kept/file", "kept");
-    let kept = format!("{:?}", project.path("kept").to_str().unwrap());
-    project.with("page.md", STAYING.replace("KEPT", &kept))
+    let page = page_to(&project.path("kept"));
+    project.with("page.md", page)
 }
 
 fn start(project: &Project, words: &str) -> Child {
@@ -43,10 +49,10 @@ fn start(project: &Project, words: &str) -> Child {
 }
 
 /// Waits until the example runs; its directory.
-fn running(project: &Project) -> PathBuf {
+fn running(scratch: &Path) -> PathBuf {
     let mut found = None;
     wait_for("the example to run", || {
-        found = walkdir::WalkDir::new(project.scratch())
+        found = walkdir::WalkDir::new(scratch)
             .max_depth(5)
             .into_iter()
             .flatten()
@@ -76,7 +82,7 @@ fn what_is_killed_at_one_blow_is_cleared_away_by_the_next_start() {
     for sandbox in ["on", "off"] {
         let project = staying();
         let run = start(&project, &format!("--sandbox={sandbox}"));
-        running(&project);
+        running(project.scratch());
         kill_all_at_once(run);
         wait_for("all processes to be gone", || {
             project.processes().is_empty()
@@ -85,6 +91,32 @@ fn what_is_killed_at_one_blow_is_cleared_away_by_the_next_start() {
         start_until_nothing_is_left(&project);
         assert_eq!(project.read("kept/file"), "kept", "no link was followed");
     }
+}
+
+#[test]
+fn so_is_what_an_ordinary_user_may_not_even_read() {
+    let Some(nobody) = Nobody::with(Path::new(VERIFY)) else {
+        return;
+    };
+    fs::create_dir(nobody.at("kept")).unwrap();
+    fs::write(nobody.at("kept/file"), "kept").unwrap();
+    fs::write(nobody.at("page.md"), page_to(&nobody.at("kept"))).unwrap();
+    let mut command = nobody.command("verify");
+    let run = command
+        .arg("page.md")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let directory = running(&nobody.at("tmp"));
+    kill_all_at_once(run);
+    assert!(directory.join("locked").exists());
+    wait_for("the next start to clear away", || {
+        let mut list = nobody.command("verify");
+        list.arg("list").stdout(Stdio::null());
+        assert!(list.status().unwrap().success());
+        fs::read_dir(nobody.at("tmp")).unwrap().count() == 0
+    });
+    assert_eq!(fs::read(nobody.at("kept/file")).unwrap(), b"kept");
 }
 
 #[test]
@@ -103,7 +135,7 @@ time.sleep(1000)
 ";
     let project = Project::new().with("page.md", page);
     let mut run = start(&project, "--sandbox=off");
-    running(&project);
+    running(project.scratch());
     let own = Pid::from_child(&run);
     let host = processes::children(own)[0];
     for signal in [Signal::STOP, Signal::KILL] {
@@ -146,7 +178,7 @@ fn a_run_that_lives_keeps_its_directory() {
     for sandbox in ["on", "off"] {
         let project = staying().with("other.md", "```python\nprint(1)\n```\n");
         let mut run = start(&project, &format!("page.md --sandbox={sandbox}"));
-        let directory = running(&project);
+        let directory = running(project.scratch());
         let others: Vec<Child> = ["list", "other.md", "other.md --no-cache"]
             .map(|words| start(&project, words))
             .into();

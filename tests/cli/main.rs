@@ -51,6 +51,8 @@ mod interrupted;
 mod lacking;
 mod leftovers;
 mod mistakes;
+#[path = "../attacks/nobody.rs"]
+mod nobody;
 mod preloading;
 mod project;
 mod proving;

@@ -1,10 +1,11 @@
 //! What the sandbox says of itself, where it says no, and what has to work in it as it does outside. The attacks
 //! that it must keep off are in `tests/attacks`.
 
-use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::lacking::{LANDLOCK, Lacking, NAMESPACES};
+use crate::nobody::Nobody;
 use crate::project::{Project, VERIFY};
 
 fn one(code: &str) -> Project {
@@ -336,65 +337,22 @@ time.sleep(1)
 
 #[test]
 fn an_ordinary_user_has_it_too() {
-    const NOBODY: u32 = 65534;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!(
-            "not tried: only root can become another user; the other tests ran as an ordinary one"
-        );
+    let Some(nobody) = Nobody::with(Path::new(VERIFY)) else {
         return;
-    }
-    // Programs and Python have to lie where everybody may read.
-    let directory = tempfile::Builder::new()
-        .prefix("nobody-")
-        .tempdir()
-        .unwrap();
-    let at = |name: &str| directory.path().join(name);
-    let own = std::path::Path::new(VERIFY);
-    for program in ["verify", "verify-python"] {
-        std::fs::copy(own.with_file_name(program), at(program)).unwrap();
-    }
-    std::fs::write(
-        at("page.md"),
-        "# One\n\n```python\nimport os\nprint(os.getuid(), os.stat('.').st_uid)\n```\n",
-    )
-    .unwrap();
-    std::fs::create_dir(at("tmp")).unwrap();
-    for path in [directory.path().to_owned(), at("tmp"), at("page.md")] {
-        std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let as_nobody = |program: &std::path::Path, words: &[&str]| {
-        Command::new(program)
-            .args(words)
-            .current_dir(directory.path())
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", directory.path())
-            .env("TMPDIR", at("tmp"))
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .output()
-            .unwrap()
     };
-    let doctor = as_nobody(&at("verify"), &["doctor"]);
-    if doctor.status.code() != Some(0) {
-        eprintln!(
-            "not tried: no Python that everybody may use: {}",
-            String::from_utf8_lossy(&doctor.stdout)
-        );
-        return;
-    }
-    let shown = as_nobody(&at("verify"), &["show", "page.md::one/1"]);
-    let text = String::from_utf8_lossy(&shown.stdout);
-    assert!(
-        text.contains("65534 65534"),
-        "{text}{}",
-        String::from_utf8_lossy(&shown.stderr)
-    );
-    let doctor = String::from_utf8_lossy(&doctor.stdout);
+    let page = "# One\n\n```python\nimport os\nprint(os.getuid(), os.stat('.').st_uid)\n```\n";
+    std::fs::write(nobody.at("page.md"), page).unwrap();
+    let said = |words: &[&str]| {
+        let output = nobody.command("verify").args(words).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let shown = said(&["show", "page.md::one/1"]);
+    assert!(shown.contains("65534 65534"), "{shown}");
     if is_whole(&one("pass"))
         && std::fs::read_to_string("/proc/sys/user/max_user_namespaces")
             .is_ok_and(|n| n.trim() != "0")
     {
+        let doctor = said(&["doctor"]);
         assert_eq!(doctor.matches('✗').count(), 0, "{doctor}");
     }
 }
