@@ -112,7 +112,7 @@ fn so_is_what_an_ordinary_user_may_not_even_read() {
     assert!(directory.join("locked").exists());
     wait_for("the next start to clear away", || {
         let mut list = nobody.command("verify");
-        list.arg("list").stdout(Stdio::null());
+        list.args(["list", "page.md"]).stdout(Stdio::null());
         assert!(list.status().unwrap().success());
         fs::read_dir(nobody.at("tmp")).unwrap().count() == 0
     });
