@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal};
@@ -105,6 +106,23 @@ fn proportional(process: Pid) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// Bytes of files that have no name any more, or never had one, and that these processes hold open. They take up room on a
+/// file system, or memory, until they are closed.
+pub fn unnamed_files(processes: &[Pid]) -> u64 {
+    let open = |process: &Pid| fs::read_dir(format!("/proc/{process}/fd")).into_iter();
+    let mut counted = HashSet::new();
+    processes
+        .iter()
+        .flat_map(open)
+        .flatten()
+        .flatten()
+        .filter_map(|descriptor| fs::metadata(descriptor.path()).ok())
+        .filter(|file| file.is_file() && file.nlink() == 0)
+        .filter(|file| counted.insert((file.dev(), file.ino())))
+        .map(|file| room(&file))
+        .sum()
+}
+
 /// Bytes that a directory takes up on its file system with all that is in it.
 pub fn disk(directory: &Path) -> u64 {
     walkdir::WalkDir::new(directory)
@@ -118,13 +136,12 @@ pub fn disk(directory: &Path) -> u64 {
 
 /// Bytes that a file takes up there.
 pub fn room(file: &Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-
     (file.blocks() * 512).max(LEAST_FILE)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::process::Command;
 
     use super::*;
@@ -152,6 +169,19 @@ mod tests {
                 std::thread::yield_now();
             }
         }
+    }
+
+    #[test]
+    fn a_file_without_a_name_takes_up_room_once() {
+        const LARGE: u64 = 10_000_000;
+        let mut file = tempfile::tempfile().unwrap();
+        let copy = file.try_clone().unwrap();
+        file.write_all(&vec![1; 10_000_000]).unwrap();
+        let own = rustix::process::getpid();
+        // Other tests have such files as well, small ones.
+        assert!((LARGE..2 * LARGE).contains(&unnamed_files(&[own, own])));
+        drop((file, copy));
+        assert!(unnamed_files(&[own]) < LARGE);
     }
 
     #[test]

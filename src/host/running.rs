@@ -471,7 +471,7 @@ impl Running {
         {
             return Some((Resource::Memory, limit));
         }
-        self.overfilled(limits)
+        self.overfilled(limits, processes::unnamed_files(&processes))
     }
 
     /// As [`Running::overfilled`], if there has been time to fill its directory since that was last looked through:
@@ -481,12 +481,13 @@ impl Running {
             let written = then.elapsed().as_nanos() * FASTEST;
             u128::from(bytes) + written > u128::from(limits.scratch)
         });
-        may_be.then(|| self.overfilled(limits)).flatten()
+        may_be.then(|| self.overfilled(limits, 0)).flatten()
     }
 
-    fn overfilled(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
+    /// Whether its files are too much, with those that lie in no directory.
+    fn overfilled(&mut self, limits: &Limits, unnamed: u64) -> Option<(Resource, u64)> {
         let now = Instant::now();
-        let bytes = processes::disk(&self.setup.directory);
+        let bytes = processes::disk(&self.setup.directory) + unnamed;
         self.filled = Some((bytes, now));
         (bytes > limits.scratch).then_some((Resource::Scratch, limits.scratch))
     }

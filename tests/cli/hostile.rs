@@ -410,6 +410,16 @@ const RESOURCES: &[Case] = &[
         "for number in range(25_000):\n    open(str(number), 'w').close()",
     ),
     case(
+        "files-without-names",
+        Fails("too_much_scratch", "raise it with `max-scratch=`"),
+        "import tempfile, time\nfiles = [tempfile.TemporaryFile() for _ in range(3)]\nfor file in files:\n    file.write(bytes(10_000_000))\n    file.flush()\ntime.sleep(1000)",
+    ),
+    case(
+        "memory-as-a-file",
+        Fails("too_much_scratch", "raise it with `max-scratch=`"),
+        "import os, time\nfor _ in range(3):\n    os.write(os.memfd_create('x'), bytes(10_000_000))\ntime.sleep(1000)",
+    ),
+    case(
         "raises-its-own-limits",
         Passes,
         "import resource\nfor limit in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):\n    resource.setrlimit(limit, (resource.getrlimit(limit)[1],) * 2)",
