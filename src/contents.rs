@@ -312,6 +312,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_changed_under_the_same_time_is_noticed() {
+        let top = tempfile::tempdir().unwrap();
+        let file = top.path().join("file");
+        fs::write(&file, "1").unwrap();
+        let mut contents = Contents::read(top.path(), None).unwrap();
+        fs::write(&file, "x").unwrap();
+        // As a clock would leave it that has not gone on meanwhile.
+        let now = file.metadata().unwrap();
+        let entry = contents.entries.get_mut(Path::new("file")).unwrap();
+        (entry.stamp, entry.modified) = (Stamp::of(&now), now.modified().unwrap());
+        contents.restore(top.path()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1");
+    }
+
+    #[test]
     fn what_cannot_be_put_back_is_refused() {
         let top = tempfile::tempdir().unwrap();
         fs::create_dir(top.path().join("sub")).unwrap();

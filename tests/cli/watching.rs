@@ -24,8 +24,14 @@ struct Watch<'p> {
 impl<'p> Watch<'p> {
     /// Starts it and waits for the first report, which is the second value.
     fn start(project: &'p Project, words: &str) -> (Watch<'p>, String) {
+        let watch = Watch::spawn(project, &format!("watch {words}"));
+        let first = watch.report();
+        (watch, first)
+    }
+
+    fn spawn(project: &'p Project, words: &str) -> Watch<'p> {
         let mut process = project
-            .command(&format!("watch {words}"))
+            .command(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -43,13 +49,16 @@ impl<'p> Watch<'p> {
                 }
             });
         }
-        let watch = Watch {
+        Watch {
             project,
             process,
             lines,
-        };
-        let first = watch.report();
-        (watch, first)
+        }
+    }
+
+    /// How it ended by itself.
+    fn status(mut self) -> Option<i32> {
+        self.process.wait().unwrap().code()
     }
 
     /// What it says up to the next summary.
@@ -196,7 +205,7 @@ fn a_session_goes_on_before_the_first_changed_example() {
         assert_eq!(printed(&report), expected);
     }
 
-    let report = watch.save("page.md", &(blocks("e") + "\nProse.\n"));
+    let report = watch.save("page.md", &format!("Prose.\n\n{}", blocks("e")));
     assert_eq!(ran(&report), (0, 4, None), "prose runs nothing");
     watch.end();
 }
@@ -269,7 +278,7 @@ fn a_copy_that_was_ready_and_has_died_is_made_again() {
     };
     let project = Project::new().with("page.md", blocks("a"));
     let (watch, _) = Watch::start(&project, "--format json");
-    let report = watch.save("page.md", &blocks("b"));
+    let before = watch.save("page.md", &blocks("b"));
     let limit = Instant::now() + LIMIT;
     // The checkpoint and its copy.
     let copy = loop {
@@ -282,9 +291,15 @@ fn a_copy_that_was_ready_and_has_died_is_made_again() {
         std::thread::yield_now();
     };
     rustix::process::kill_process(copy, Signal::KILL).unwrap();
+    while fs::exists(format!("/proc/{copy}")).unwrap() {
+        assert!(Instant::now() < limit, "it is still there");
+        std::thread::yield_now();
+    }
+    let report = watch.save("page.md", &format!("Prose.\n\n{}", blocks("b")));
+    assert_eq!(ran(&report), (0, 2, None));
     let again = watch.save("page.md", &blocks("c"));
     assert_eq!(ran(&again), (1, 2, None));
-    assert_eq!(printed(&again), [&printed(&report)[0], "c\n"]);
+    assert_eq!(printed(&again), [&printed(&before)[0], "c\n"]);
     watch.end();
 }
 
@@ -486,6 +501,16 @@ fn failures_come_and_go() {
         let report = watch.save("page.md", &page(&["x = 1", "print(x)", "print(x + 1)"]));
         assert!(report.contains("0 verified, 3 ran, 0 failed"), "{report}");
     }
+    // One that ends the interpreter as it should ends it also where it does not run again.
+    let ends = page(&["x = 1", "import os; os._exit(3)", "print(x + 1)"]);
+    let ends = ends.replace("```python\nimport", "```python exits=3\nimport");
+    for text in [ends.clone(), format!("Prose.\n\n{ends}")] {
+        let report = watch.save("page.md", &text);
+        assert!(
+            report.contains("1 verified, 1 ran, 0 failed, 0 unrecorded, 1 blocked"),
+            "{report}"
+        );
+    }
     watch.end();
 }
 
@@ -495,11 +520,13 @@ fn a_mistake_in_a_page_does_not_end_it() {
         .with("page.md", page(&["print(1)"]))
         .with("other.md", page(&["print(2)"]));
     let (watch, _) = Watch::start(&project, "");
-    project.write("page.md", "# Page\n\n```python\nprint(1)\n");
+    let mistaken = page(&["print(1)"]) + "\n```python tiemout=3s\nprint(2)\n```\n";
+    project.write("page.md", mistaken);
     let said = watch.until(|line| line.contains("nothing was run"));
-    assert!(said.contains("error: page.md:3: "), "{said}");
+    assert!(said.contains("error: page.md:7: "), "{said}");
     let report = watch.save("other.md", &page(&["print(3)"]));
     assert!(report.contains("✓ other.md  1 ran"), "{report}");
+    assert!(!report.contains("page.md"), "{report}");
     let report = watch.save("page.md", &page(&["print(4)"]));
     assert!(report.contains("✓ page.md  1 ran"), "{report}");
     watch.end();
@@ -523,6 +550,9 @@ fn pages_come_and_go_and_are_renamed_into_place() {
         watch.report()
     };
     assert!(report.contains("\n0 verified, 1 ran"), "{report}");
+    // A directory is seen before what is written to it.
+    project.write("part/new.md", page(&["print(4)"]));
+    while !watch.report().contains("✓ part/new.md  1 ran") {}
     watch.end();
 }
 
@@ -608,8 +638,10 @@ fn what_makes_no_sense_is_refused() {
         ("watch missing.md", "`missing.md` does not exist"),
         ("watch --python /no/such/python", "/no/such/python"),
     ] {
-        let ran = project.verify(words);
-        assert_eq!(ran.status, 2, "{words}");
-        assert!(ran.stderr.contains(message), "{words}: {}", ran.stderr);
+        // A watch that is not refused does not end.
+        let watch = Watch::spawn(&project, words);
+        let said = watch.until(|line| line.contains("error: ") || line.contains("illustrative"));
+        assert!(said.contains(message), "{words}: {said}");
+        assert_eq!(watch.status(), Some(2), "{words}");
     }
 }
