@@ -17,6 +17,8 @@ use rustix::path::Arg;
 
 use super::DIRECTORY;
 
+const MOST_TRIES: usize = 3;
+
 /// Removes whatever is there. What cannot be removed stays, and so does the directory then.
 pub fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory) {
@@ -28,8 +30,16 @@ pub fn remove(directory: &Path) -> io::Result<()> {
         },
         Ok(()) => return Ok(()),
     }
-    empty(&open(CWD, directory)?);
-    fs::remove_dir(directory)
+    // Whoever is still at work there may put something back. Who does so for ever has a directory that stays.
+    let mut tries = 0..MOST_TRIES;
+    loop {
+        empty(&open(CWD, directory)?);
+        match fs::remove_dir(directory) {
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {}
+            done => return done,
+        }
+    }
 }
 
 /// Empties a directory without ever going deeper than two levels: what lies below moves up.
