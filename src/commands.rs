@@ -943,7 +943,7 @@ impl Project {
         plans.iter().any(|plan| {
             let examples = &self.book.pages[plan.page].examples;
             plan.examples.iter().any(|&at| {
-                let source = &examples[at].source;
+                let source = examples[at].source();
                 source.contains("time") || source.contains("date")
             })
         })
@@ -1231,7 +1231,7 @@ fn listed(page: &Page, example: &Example, runs_consoles: bool) -> serde_json::Va
         "heading": example.heading,
         "kind": kind,
         "becomes": becomes,
-        "source": example.source,
+        "source": example.source(),
     })
 }
 
@@ -1251,7 +1251,7 @@ fn shown(
         result.verdict.word(),
         interpreter.full_version
     )?;
-    section(out, "source", &result.example.source)?;
+    section(out, "source", result.example.source())?;
     if let Some(outcome) = &result.outcome {
         section(out, "stdout", &compare::lossy(&outcome.stdout))?;
         section(out, "stderr", &compare::lossy(&outcome.stderr))?;

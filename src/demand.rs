@@ -134,6 +134,8 @@ pub struct Demand<'a> {
     pub is_bare: bool,
     /// Whether its imports of packages seem to depend on what it does before.
     pub is_particular: bool,
+    /// Bytes of its source.
+    pub bytes: usize,
     /// What its examples say that they need.
     pub needs: Vec<&'a Need>,
     /// What its examples may use up, where they say so.
@@ -145,7 +147,8 @@ impl<'a> Demand<'a> {
         let mut demand = Demand::default();
         let mut sources = Vec::new();
         for example in examples {
-            demand.imports.extend(imports(&example.source));
+            demand.imports.extend(imports(example.source()));
+            demand.bytes += example.source().len();
             // To say what an exception was.
             if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
                 demand.imports.insert("traceback");
@@ -153,7 +156,7 @@ impl<'a> Demand<'a> {
             demand.is_particular |= !example.attributes.env.is_empty();
             demand.needs.extend(&example.attributes.requires);
             demand.limits = demand.limits.shared(example.attributes.limits);
-            sources.push(example.source.as_str());
+            sources.push(example.source());
         }
         demand.read_signs(&sources);
         demand

@@ -24,8 +24,6 @@ pub struct Example {
     /// Unique on its page.
     pub id: String,
     pub kind: Kind,
-    /// The text of the block, with `\n` line ends.
-    pub source: String,
     pub attributes: Attributes,
     pub block: Block,
     /// Text of the nearest heading above; empty where there is none.
@@ -36,6 +34,13 @@ pub struct Example {
     pub topic: usize,
     /// The block below that shows this example's output.
     pub output: Option<Block>,
+}
+
+impl Example {
+    /// The text of the block, with `\n` line ends.
+    pub fn source(&self) -> &str {
+        &self.block.code
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -222,7 +227,6 @@ impl Finder<'_> {
                 .clone()
                 .unwrap_or_else(|| format!("{slug}/{ordinal}")),
             kind,
-            source: block.code.clone(),
             attributes,
             block: block.clone(),
             heading: heading

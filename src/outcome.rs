@@ -4,6 +4,7 @@
 //! to end is a variant of [`Ending`], so that no crash can pass for a success.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub struct Outcome {
     /// The bytes that arrived on file descriptor 2. An uncaught exception is in `ending`, not here.
     pub stderr: Vec<u8>,
     pub ending: Ending,
-    /// Transcript statements, console commands or `#>` segments, in order; one for any other example.
+    /// Transcript statements, console commands, or what stands before `#>` lines and `# value` comments, in order.
     pub steps: Vec<StepOutcome>,
     /// Files that the example declared with `artifact=`; `None` where it did not make one.
     pub artifacts: Vec<(String, Option<Vec<u8>>)>,
@@ -24,10 +25,18 @@ pub struct Outcome {
     pub duration: Duration,
 }
 
+impl Outcome {
+    /// What one of its steps printed.
+    pub fn printed_by(&self, step: &StepOutcome) -> &[u8] {
+        self.stdout.get(step.stdout.clone()).unwrap_or_default()
+    }
+}
+
 /// One step of an example: what can be told apart because the runner waited at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StepOutcome {
-    pub stdout: Vec<u8>,
+    /// Where in the example's stdout it is what this step printed.
+    pub stdout: Range<usize>,
     pub exception: Option<Exception>,
     /// `repr()` of the expressions that carry a `# value` comment: (line of the example, text).
     pub values: Vec<(usize, String)>,

@@ -133,7 +133,13 @@ impl Protections {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum HostRequest {
     /// Start a session; four descriptors come with it (control, stdout, stderr, status).
-    Fork(Box<SessionSetup>),
+    Fork {
+        setup: Box<SessionSetup>,
+        /// What it will run as far as that can be told: the host may compile it before.
+        sources: Vec<Source>,
+    },
+    /// Let this session go on, if it was stopped.
+    Wake { session: u64 },
     /// End this session now, with everything it started.
     Kill { session: u64 },
 }
@@ -149,6 +155,8 @@ pub struct SessionSetup {
     pub scratch: PathBuf,
     /// Whether the session needs a loopback that it shares with no other session.
     pub own_network: bool,
+    /// Whether it may be told to become a checkpoint.
+    pub may_stay: bool,
     /// Variables that are added to the host's own environment.
     pub environment: Vec<(String, String)>,
     pub limits: ProcessLimits,
@@ -172,8 +180,9 @@ pub enum Program {
     Python,
     /// Become a shell that runs this script, with the control socket as descriptor 9.
     Shell { program: PathBuf, script: String },
-    /// Import this package, answer with a [`Snapshot`], and take [`HostRequest`]s on the control socket.
-    Host { package: String },
+    /// Import this package, if one is named, answer with a [`Snapshot`], and take [`HostRequest`]s on the control
+    /// socket.
+    Host { package: Option<String> },
 }
 
 /// What became of a session that was to be a host.
@@ -264,6 +273,24 @@ pub enum Mode {
     Interactive { statements: Vec<Statement> },
     /// Compile, don't run.
     Parse,
+}
+
+/// The file that statements typed at the prompt are in.
+pub const TYPED: &str = "<stdin>";
+
+/// Text that Python compiles.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+    pub form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    Module,
+    /// As typed at the prompt: its value is echoed, and it may `await`.
+    Statement,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

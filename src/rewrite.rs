@@ -65,7 +65,7 @@ pub fn printed(page: &str, example: &Example, outcome: &Outcome) -> Vec<Edit> {
         .iter()
         .zip(&outcome.steps)
         .map(|(run, step)| {
-            let text: String = compare::lossy(&step.stdout)
+            let text: String = compare::lossy(outcome.printed_by(step))
                 .lines()
                 .map(|line| {
                     if line.is_empty() {
@@ -196,8 +196,9 @@ pub fn settled(
         let own = example.block.span.start..=markdown::next_line(page, example.block.span.end);
         edits.iter().any(|(range, _)| own.contains(&range.start))
     };
-    let is_same =
-        |(before, after): (&Example, &Example)| before.source == after.source || is_edited(before);
+    let is_same = |(before, after): (&Example, &Example)| {
+        before.source() == after.source() || is_edited(before)
+    };
     let same =
         again.examples.len() == examples.len() && examples.iter().zip(&again.examples).all(is_same);
     // Ids may come from the page's name, which nothing here knows.

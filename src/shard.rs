@@ -137,7 +137,7 @@ fn digest(book: &Book, plans: &[SessionPlan], parts: &[usize]) -> Digest {
         for &position in &plan.examples {
             let example = &page.examples[position];
             digester.add(example.id.as_bytes());
-            digester.add(example.source.as_bytes());
+            digester.add(example.source().as_bytes());
             digester.add(&[u8::from(plan.selected.contains(&position))]);
         }
         digester.add(&part.to_le_bytes());

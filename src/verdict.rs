@@ -10,7 +10,7 @@ use crate::diagnose::Reason;
 use crate::doctest::{self, Flags, Got};
 use crate::example::{Comments, Example, Kind};
 use crate::normalize::{Context, apply_bytes};
-use crate::outcome::{Ending, Exception, Outcome, Resource, StepOutcome};
+use crate::outcome::{Ending, Exception, Outcome, Resource};
 use crate::recording::Expected;
 
 /// What is to be said of one example.
@@ -204,7 +204,7 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
     let mut compared = false;
     match &example.kind {
         Kind::Transcript(statements) => {
-            let failures = transcript_failures(statements, &outcome.steps, terms.doctest);
+            let failures = transcript_failures(statements, outcome, terms.doctest);
             if !failures.is_empty() {
                 return Verdict::Failed(Failure::Steps(failures));
             }
@@ -383,11 +383,11 @@ pub fn exception_message(exception: &Exception) -> String {
 
 fn transcript_failures(
     statements: &[doctest::Statement],
-    steps: &[StepOutcome],
+    outcome: &Outcome,
     flags: Flags,
 ) -> Vec<StepFailure> {
     let mut failures = Vec::new();
-    let mut steps = steps.iter();
+    let mut steps = outcome.steps.iter();
     for statement in statements {
         if statement.options.apply(flags).contains(Flags::SKIP) {
             continue;
@@ -395,7 +395,7 @@ fn transcript_failures(
         let Some(step) = steps.next() else {
             break;
         };
-        let stdout = compare::lossy(&step.stdout);
+        let stdout = compare::lossy(outcome.printed_by(step));
         let message = step.exception.as_ref().map(exception_message);
         let got = got(&stdout, message.as_deref());
         if !doctest::judge(statement, &got, flags) {
@@ -422,14 +422,14 @@ fn console_failures(
         let expected = console::expected_text(&command.expected, command.status);
         let (actual, status) = if let Some(step) = outcome.steps.get(index) {
             (
-                compare::lossy(&apply_bytes(rules, &step.stdout, context)),
+                compare::lossy(&apply_bytes(rules, outcome.printed_by(step), context)),
                 step.status.unwrap_or(0),
             )
         } else {
             let mut actual = SHELL_ENDED.to_owned();
             if index == outcome.steps.len() {
                 // Its last words, such as a syntax error, are no command's output.
-                let heard: usize = outcome.steps.iter().map(|step| step.stdout.len()).sum();
+                let heard = outcome.steps.last().map_or(0, |step| step.stdout.end);
                 let rest = outcome.stdout.get(heard..).unwrap_or_default();
                 actual.insert_str(0, &console::expected_text(&compare::lossy(rest), 0));
             }
@@ -485,7 +485,7 @@ fn comment_failures(comments: &Comments, outcome: &Outcome) -> (bool, Vec<StepFa
             else {
                 continue;
             };
-            let printed = compare::lossy(&step.stdout);
+            let printed = compare::lossy(outcome.printed_by(step));
             let actual = match (value.as_str(), printed.trim_end_matches('\n')) {
                 // A call that returns and prints nothing: the comment explains something else.
                 ("None", "") if claimed != "None" => continue,

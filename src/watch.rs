@@ -442,7 +442,7 @@ impl Watch<'_> {
 /// Positions of the examples of a page that are not as they were.
 fn edited(before: &[Example], now: &[Example]) -> impl Iterator<Item = usize> {
     let is_same = |old: &Example, new: &Example| {
-        old.source == new.source && old.kind == new.kind && old.attributes == new.attributes
+        old.source() == new.source() && old.kind == new.kind && old.attributes == new.attributes
     };
     let pairs = before.iter().zip(now);
     let head = pairs.take_while(|(old, new)| is_same(old, new)).count();

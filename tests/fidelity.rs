@@ -381,11 +381,11 @@ impl Session<'_> {
                 if let Kind::File(name) = &example.kind {
                     let path = scratch.join(name);
                     fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    fs::write(path, &example.source).unwrap();
+                    fs::write(path, example.source()).unwrap();
                 }
             }
             let name = self.file_name(1);
-            fs::write(scratch.join(&name), &only.source).unwrap();
+            fs::write(scratch.join(&name), only.source()).unwrap();
             command
                 .arg(name)
                 .args(&only.attributes.args)
@@ -452,7 +452,7 @@ impl Session<'_> {
             let environment: BTreeMap<_, _> = env.iter().cloned().collect();
             steps.push(match &example.kind {
                 Kind::File(name) => {
-                    fs::write(&aside, &example.source).unwrap();
+                    fs::write(&aside, example.source()).unwrap();
                     // Python takes cached bytecode for current when size and second of a file are the same.
                     let age = Duration::from_secs(1000 - number as u64);
                     let file = fs::File::options().append(true).open(&aside).unwrap();
@@ -472,14 +472,14 @@ impl Session<'_> {
                     modules += 1;
                     let name = self.file_name(modules);
                     let path = scratch.join(&name);
-                    fs::write(&path, &example.source).unwrap();
+                    fs::write(&path, example.source()).unwrap();
                     let attributes = &example.attributes;
-                    so_far.push_str(&example.source);
+                    so_far.push_str(example.source());
                     so_far.push('\n');
                     let whole = root.join(format!("session_{number}.py"));
                     fs::write(&whole, &so_far).unwrap();
                     if attributes.raises.is_some() || attributes.exits.is_some() {
-                        so_far.truncate(so_far.len() - example.source.len() - 1);
+                        so_far.truncate(so_far.len() - example.source().len() - 1);
                     }
                     let starts_processes = ["multiprocessing", "ProcessPool"]
                         .iter()
@@ -490,7 +490,7 @@ impl Session<'_> {
                         &path
                     };
                     json!({
-                        "kind": "module", "source": example.source, "path": path, "file": file, "argv": argv(&name),
+                        "kind": "module", "source": example.source(), "path": path, "file": file, "argv": argv(&name),
                         "stdin": stdin, "environment": environment,
                     })
                 }
@@ -634,7 +634,7 @@ fn compared(
         "raised".clone_into(&mut plain_ending);
         if let Some(rest) = without_exception(&plain_stderr, exception) {
             plain_stderr = rest;
-        } else if !example.source.contains("excepthook") {
+        } else if !example.source().contains("excepthook") {
             return vec![("stderr", format!("{stderr}{exception}\n"), plain_stderr)];
         }
     }

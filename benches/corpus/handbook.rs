@@ -45,7 +45,7 @@ pub(crate) fn measure(bench: &Bench, scratch: &Path) -> Result<()> {
                 Kind::File(name) => {
                     let path = directory.join(name);
                     fs::create_dir_all(path.parent().unwrap_or(&directory))?;
-                    fs::write(path, &example.source)?;
+                    fs::write(path, example.source())?;
                 }
                 Kind::Module(_)
                     if attributes.skip.is_none()
@@ -54,7 +54,7 @@ pub(crate) fn measure(bench: &Bench, scratch: &Path) -> Result<()> {
                         && attributes.exits.is_none()
                         && attributes.python.is_none() =>
                 {
-                    script.push_str(&example.source);
+                    script.push_str(example.source());
                     script.push('\n');
                 }
                 _ => left_out += 1,

@@ -91,7 +91,7 @@ impl Parts {
             .output
             .as_ref()
             .map(|block| (&block.code, &block.info));
-        let contents = (&example.kind, &example.source, shown);
+        let contents = (&example.kind, example.source(), shown);
         self.add(format!("example `{id}`"), Digest::of_debug(&contents));
         // The id names the recording, and is not otherwise heard of.
         let attributes = Attributes {

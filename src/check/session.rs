@@ -14,17 +14,23 @@ use crate::book::Page;
 use crate::compare;
 use crate::config::{Limits, Output};
 use crate::console;
-use crate::doctest::Flags;
+use crate::doctest::{self, Flags};
 use crate::example::{Example, Kind};
 use crate::host::{Host, Running, Snapshot, Start};
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
-use crate::protocol::{self, Mode, Observed, ProcessLimits, Program, Statement, Unit};
+use crate::protocol::{
+    self, Form, Mode, Observed, ProcessLimits, Program, Source, Statement, TYPED, Unit,
+};
 use crate::recording::{Recorded, Recording};
 use crate::report::ExampleResult;
 use crate::sandbox;
 use crate::scratch::Scratch;
 use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
+
+/// Bytes of a session's source that are compiled before it starts. What a person writes on a page is less, and the
+/// compiler's time and memory are nobody's limit there.
+const MOST_COMPILED: usize = 256 * 1024;
 
 /// A session while it runs.
 pub(super) struct Session<'r, 'a> {
@@ -76,7 +82,7 @@ impl<'a> Saved<'a> {
             self.modules += 1;
             self.spawns |= ["multiprocessing", "concurrent.futures", "ProcessPool"]
                 .iter()
-                .any(|word| example.source.contains(word));
+                .any(|word| example.source().contains(word));
         }
         self.files.push((path, example));
     }
@@ -145,7 +151,7 @@ impl<'r, 'a> Session<'r, 'a> {
             own_network: plan
                 .examples
                 .iter()
-                .any(|&at| sandbox::uses_network(&page.examples[at].source)),
+                .any(|&at| sandbox::uses_network(page.examples[at].source())),
             running: None,
             fault: None,
             finished: false,
@@ -181,11 +187,11 @@ impl<'r, 'a> Session<'r, 'a> {
         let runs = match &example.kind {
             Kind::File(path) => {
                 self.write_file(example, path);
-                protocol::encode(&("file", path, &example.source))
+                protocol::encode(&("file", path, example.source()))
             }
             Kind::Console(_) if self.why_not_run(example).is_some() => return Vec::new(),
             Kind::Console(_) => {
-                protocol::encode(&("console", &example.attributes.env, &example.source))
+                protocol::encode(&("console", &example.attributes.env, example.source()))
             }
             Kind::Module(_) | Kind::Transcript(_) => {
                 protocol::encode(&("python", self.unit(example, self.last == Some(step))))
@@ -218,7 +224,7 @@ impl<'r, 'a> Session<'r, 'a> {
     /// The text of what it has run.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'a str> {
         let files = self.saved.files.iter();
-        files.map(|(_, example)| example.source.as_str())
+        files.map(|(_, example)| example.source())
     }
 
     pub(super) fn files_saved(&self) -> usize {
@@ -274,7 +280,7 @@ impl<'r, 'a> Session<'r, 'a> {
             }
             Kind::Console(_) if self.why_not_run(example).is_some() => None,
             Kind::Console(commands) => Some(self.run_console(example, commands)?),
-            Kind::Module(_) | Kind::Transcript(_) => Some(self.run_python(example, last)?),
+            Kind::Module(_) | Kind::Transcript(_) => Some(self.run_python(step, last)?),
         })
     }
 
@@ -336,7 +342,8 @@ impl<'r, 'a> Session<'r, 'a> {
         entries.get(at)
     }
 
-    fn run_python(&mut self, example: &'a Example, last: bool) -> Result<Outcome> {
+    fn run_python(&mut self, step: usize, last: bool) -> Result<Outcome> {
+        let example = self.examples[step];
         if self.running.is_none() {
             self.running = Some(self.host.session(Start {
                 directory: self.directory,
@@ -344,7 +351,9 @@ impl<'r, 'a> Session<'r, 'a> {
                 limits: ProcessLimits::of(&self.limits),
                 program: Program::Python,
                 own_network: self.own_network,
+                may_stay: self.runner.traces.is_some(),
                 snapshot: self.snapshot,
+                sources: self.forecast(step),
             })?);
         }
         let unit = self.unit(example, last);
@@ -366,19 +375,64 @@ impl<'r, 'a> Session<'r, 'a> {
         })
     }
 
+    fn not_skipped<'s>(
+        &self,
+        statements: &'s [doctest::Statement],
+    ) -> impl Iterator<Item = &'s doctest::Statement> {
+        let flags = self.runner.run.config.doctest;
+        statements
+            .iter()
+            .filter(move |statement| !statement.options.apply(flags).contains(Flags::SKIP))
+    }
+
+    /// What the interpreter will be given from this step on, for a host that compiles it. It is only a forecast.
+    fn forecast(&self, step: usize) -> Vec<Source> {
+        if self.snapshot.is_none() || self.rehearses {
+            return Vec::new();
+        }
+        let mut sources = Vec::new();
+        let mut add = |path: PathBuf, text: &str, form| {
+            let text = text.to_owned();
+            sources.push(Source { path, text, form });
+        };
+        let mut modules = self.saved.modules;
+        let mut bytes = 0;
+        for example in &self.examples[step..] {
+            let attributes = &example.attributes;
+            bytes += example.source().len();
+            if bytes > MOST_COMPILED {
+                break;
+            }
+            if attributes.norun.is_some() || self.runner.reason_to_skip(example, false).is_some() {
+                continue;
+            }
+            match &example.kind {
+                Kind::Module(comments) => {
+                    // Others are taken to pieces, which starts from the text.
+                    if comments.printed.is_empty() && comments.values.is_empty() {
+                        let path = self.scratch.join(self.file_name(modules));
+                        add(path, example.source(), Form::Module);
+                    }
+                    modules += 1;
+                }
+                Kind::Transcript(statements) => {
+                    for statement in self.not_skipped(statements) {
+                        add(TYPED.into(), &statement.source, Form::Statement);
+                    }
+                }
+                Kind::Console(_) | Kind::File(_) => {}
+            }
+        }
+        sources
+    }
+
     fn unit(&mut self, example: &'a Example, last: bool) -> Unit {
         let attributes = &example.attributes;
         let mode = match &example.kind {
             _ if attributes.norun.is_some() => Mode::Parse,
             Kind::Transcript(statements) => Mode::Interactive {
-                statements: statements
-                    .iter()
-                    .filter(|statement| {
-                        !statement
-                            .options
-                            .apply(self.runner.run.config.doctest)
-                            .contains(Flags::SKIP)
-                    })
+                statements: self
+                    .not_skipped(statements)
                     .map(|statement| Statement {
                         source: statement.source.clone(),
                         line: statement.line,
@@ -395,11 +449,11 @@ impl<'r, 'a> Session<'r, 'a> {
             },
             Kind::Console(_) | Kind::File(_) => unreachable!("these do not run in the interpreter"),
         };
-        let mut path = self.scratch.join(self.file_name());
+        let mut path = self.scratch.join(self.file_name(self.saved.modules));
         let mut session_file = None;
         match mode {
             Mode::Module { .. } => {
-                self.write(&path, example.source.as_bytes());
+                self.write(&path, example.source().as_bytes());
                 self.saved.add(path.clone(), example);
                 session_file = self.session_file();
             }
@@ -434,7 +488,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 .collect(),
             environment: attributes.env.clone(),
             stdin,
-            source: example.source.clone(),
+            source: example.source().to_owned(),
             mode,
             raises: attributes.raises.clone(),
             may_end_early: attributes.exits.is_some(),
@@ -444,10 +498,9 @@ impl<'r, 'a> Session<'r, 'a> {
         }
     }
 
-    /// `example.py` for the first of a session, then `example_2.py` and so on; never a name that a
-    /// `file=` block has.
-    fn file_name(&self) -> String {
-        let modules = self.saved.modules;
+    /// The file of an example that so many others run before: `example.py` for the first of a session, then
+    /// `example_2.py` and so on; never a name that a `file=` block has.
+    fn file_name(&self, modules: usize) -> String {
         let mut name = if modules == 0 {
             "example.py".to_owned()
         } else {
@@ -474,10 +527,10 @@ impl<'r, 'a> Session<'r, 'a> {
             .iter()
             .filter(|e| e.attributes.raises.is_none() && e.attributes.exits.is_none())
         {
-            text.push_str(&example.source);
+            text.push_str(example.source());
             text.push('\n');
         }
-        text.push_str(&current.source);
+        text.push_str(current.source());
         self.write(&path, text.as_bytes());
         Some(path)
     }
@@ -505,7 +558,9 @@ impl<'r, 'a> Session<'r, 'a> {
             limits: ProcessLimits::of(&self.limits),
             program: Program::Shell { program, script },
             own_network: self.own_network,
+            may_stay: false,
             snapshot: None,
+            sources: Vec::new(),
         })?;
         let done = shell.run_shell(commands.len(), self.limits(example), self.runner.run.stop);
         Ok(Outcome {
@@ -535,7 +590,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 let _ = fs::remove_dir_all(parent.join("__pycache__"));
             }
         }
-        self.write(&path, example.source.as_bytes());
+        self.write(&path, example.source().as_bytes());
         self.saved.add(path, example);
     }
 

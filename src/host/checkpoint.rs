@@ -48,7 +48,7 @@ impl Checkpoint {
 
     /// A session that goes on from here, in a directory that holds so many bytes.
     pub fn go_on(&self, held: u64) -> Result<Running> {
-        let running = Running::start(&self.origin, self.setup.clone())?;
+        let running = Running::start(&self.origin, self.setup.clone(), Vec::new())?;
         Ok(running.in_directory_with(held))
     }
 }

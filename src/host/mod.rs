@@ -38,7 +38,7 @@ use crate::interpreter::Interpreter;
 use crate::processes;
 use crate::protocol::{
     self, HostAnswer, HostSetup, ProcessLimits, Program, Protections, SandboxSetup, Seal,
-    SessionSetup, StandIn,
+    SessionSetup, Source, StandIn,
 };
 use crate::scratch::{self, Held};
 
@@ -102,8 +102,12 @@ pub struct Start<'a> {
     pub program: Program,
     /// Whether it needs a loopback that it shares with no other session.
     pub own_network: bool,
+    /// Whether it may be asked to become a checkpoint.
+    pub may_stay: bool,
     /// Where packages were imported for it; without, it is forked from the host itself.
     pub snapshot: Option<&'a Snapshot>,
+    /// What it will run, to be compiled before it starts.
+    pub sources: Vec<Source>,
 }
 
 impl Options {
@@ -248,7 +252,9 @@ impl Host {
             limits,
             program,
             own_network,
+            may_stay,
             snapshot,
+            sources,
         } = start;
         let directory = scratch.to_string_lossy().into_owned();
         let mut environment = vec![
@@ -270,12 +276,13 @@ impl Host {
             directory: own.to_owned(),
             scratch: scratch.to_owned(),
             own_network,
+            may_stay,
             environment,
             limits,
             program,
         };
         let origin = snapshot.map_or(&self.origin, Snapshot::origin);
-        Running::start(origin, setup).map(|running| running.in_directory_with(0))
+        Running::start(origin, setup, sources).map(|running| running.in_directory_with(0))
     }
 
     /// The directory that the sessions' scratch directories are made in.

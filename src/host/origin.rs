@@ -19,6 +19,8 @@ pub(super) struct Origin {
     channel: Mutex<Option<UnixStream>>,
     /// The host that is at the root of it.
     pub(super) host: Pid,
+    /// What it was forked from itself, and as which session, if it is no root.
+    above: Option<(Arc<Origin>, u64)>,
     sessions: AtomicU64,
     /// Whether the host has died; one flag for all that came from it.
     lost: Arc<AtomicBool>,
@@ -31,6 +33,7 @@ impl Origin {
         Origin {
             channel: Mutex::new(Some(channel)),
             host,
+            above: None,
             sessions: AtomicU64::new(0),
             lost: Arc::default(),
             retired: AtomicBool::new(false),
@@ -38,14 +41,18 @@ impl Origin {
     }
 
     /// A session of this one that has become a host: it can die and leave this one as it is.
-    pub(super) fn beside(&self, channel: UnixStream) -> Origin {
-        Origin::new(channel, self.host)
+    pub(super) fn beside(self: &Arc<Origin>, session: u64, channel: UnixStream) -> Origin {
+        Origin {
+            above: Some((self.clone(), session)),
+            ..Origin::new(channel, self.host)
+        }
     }
 
     /// A session of this one that has become an origin itself.
     pub(super) fn below(&self, channel: UnixStream) -> Origin {
         Origin {
             lost: self.lost.clone(),
+            above: self.above.clone(),
             ..Origin::new(channel, self.host)
         }
     }
@@ -60,9 +67,16 @@ impl Origin {
         let _ = self.send(&HostRequest::Kill { session }, &[]);
     }
 
-    /// Lets a host go on that an example has stopped.
+    /// Lets the hosts that it comes from go on, which an example may have stopped.
     pub(super) fn wake(&self) {
-        let _ = rustix::process::kill_process(self.host, Signal::CONT);
+        match &self.above {
+            None => drop(rustix::process::kill_process(self.host, Signal::CONT)),
+            Some((above, session)) => {
+                above.wake();
+                // Who cannot hear this is gone, and what it would wake too.
+                let _ = above.send(&HostRequest::Wake { session: *session }, &[]);
+            }
+        }
     }
 
     /// Ends a host that answers no more, and its sessions with it.

@@ -17,8 +17,8 @@ use crate::config::Limits;
 use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
 use crate::protocol::{
-    self, Command, HostRequest, Observed, ProcessEnd, Program, Report, Seal, SessionSetup, Status,
-    StepReport, Unit, UnitEnd,
+    self, Command, HostRequest, Observed, ProcessEnd, Program, Report, Seal, SessionSetup, Source,
+    Status, StepReport, Unit, UnitEnd,
 };
 
 /// How long processes that outlive their session may go on printing before they are ended.
@@ -105,7 +105,11 @@ enum Wake {
 
 impl Running {
     /// Forks a session from there. Its number and seal are new; the rest is as `setup` says.
-    pub(super) fn start(origin: &Arc<Origin>, setup: SessionSetup) -> Result<Running> {
+    pub(super) fn start(
+        origin: &Arc<Origin>,
+        setup: SessionSetup,
+        sources: Vec<Source>,
+    ) -> Result<Running> {
         let setup = SessionSetup {
             session: origin.next_session(),
             seal: Seal::new()?,
@@ -121,7 +125,10 @@ impl Running {
             Program::Python | Program::Host { .. } => their_stderr.as_fd(),
         };
         origin.send(
-            &HostRequest::Fork(Box::new(setup.clone())),
+            &HostRequest::Fork {
+                setup: Box::new(setup.clone()),
+                sources,
+            },
             &[
                 their_control.as_fd(),
                 their_stdout.as_fd(),
@@ -264,7 +271,7 @@ impl Running {
                 Wake::CutOff(ending) => break ending,
             }
         };
-        let steps = steps.cut(&self.stdout.bytes);
+        let steps = steps.cut(self.stdout.bytes.len());
         self.outcome(ending, steps, started)
     }
 
@@ -278,8 +285,7 @@ impl Running {
         let started = Instant::now();
         // Each command has the whole time: a block of five is not slower than five blocks of one.
         let mut deadline = started + limits.timeout;
-        let mut steps = Vec::new();
-        let mut step_start = 0;
+        let mut steps: Vec<StepOutcome> = Vec::new();
         let seal = self.setup.seal.to_string();
         let _ = io::Write::write_all(&mut self.control, format!("{seal}\n").as_bytes());
         let ending = loop {
@@ -298,12 +304,12 @@ impl Running {
                         };
                     };
                     self.drain();
+                    let start = steps.last().map_or(0, |step| step.stdout.end);
                     steps.push(StepOutcome {
-                        stdout: self.stdout.bytes[step_start..].to_vec(),
+                        stdout: start..self.stdout.bytes.len(),
                         status: status.trim().parse().ok(),
                         ..StepOutcome::default()
                     });
-                    step_start = self.stdout.bytes.len();
                     deadline = Instant::now() + limits.timeout;
                     let _ = io::Write::write_all(&mut self.control, b"\n");
                 }
@@ -710,14 +716,13 @@ impl Steps {
         self.done.extend(ends.into_iter().zip(told));
     }
 
-    fn cut(self, stdout: &[u8]) -> Vec<StepOutcome> {
+    fn cut(self, all: usize) -> Vec<StepOutcome> {
         let mut start = self.start;
         let cut = |(end, step): (usize, StepReport)| {
-            let end = end.clamp(start, stdout.len());
-            let printed = stdout[start..end].to_vec();
-            start = end;
+            let stdout = start..end.clamp(start, all);
+            start = stdout.end;
             StepOutcome {
-                stdout: printed,
+                stdout,
                 exception: step.exception,
                 values: step.values,
                 status: None,
@@ -730,11 +735,14 @@ impl Steps {
 fn ending_of(end: UnitEnd, steps: &mut Steps, read: usize) -> Ending {
     match end {
         UnitEnd::Completed { values } => {
-            let rest = StepReport {
-                values,
-                ..StepReport::default()
-            };
-            steps.add(vec![rest], read);
+            // Of most examples nothing is asked step by step.
+            if !values.is_empty() {
+                let rest = StepReport {
+                    values,
+                    ..StepReport::default()
+                };
+                steps.add(vec![rest], read);
+            }
             Ending::Completed
         }
         UnitEnd::Raised(exception) => Ending::Raised(exception),

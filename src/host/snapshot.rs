@@ -31,7 +31,7 @@ impl Snapshot {
     pub fn begin(
         host: &Host,
         below: Option<&Snapshot>,
-        package: &str,
+        package: Option<&str>,
         directory: &Path,
     ) -> Result<Importing> {
         let process = host.session(Start {
@@ -39,10 +39,12 @@ impl Snapshot {
             scratch: directory,
             limits: ProcessLimits::default(),
             program: Program::Host {
-                package: package.to_owned(),
+                package: package.map(str::to_owned),
             },
             own_network: false,
+            may_stay: false,
             snapshot: below,
+            sources: Vec::new(),
         })?;
         Ok(Importing(process))
     }
@@ -78,7 +80,7 @@ impl Importing {
         }
         let channel = process.control.try_clone().map_err(|_| gone())?;
         Ok(Snapshot {
-            origin: Arc::new(process.origin.beside(channel)),
+            origin: Arc::new(process.origin.beside(process.setup.session, channel)),
             packages,
             _process: process,
         })

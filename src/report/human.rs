@@ -595,7 +595,7 @@ fn aspect(aspect: &Aspect) -> String {
 }
 
 fn source(result: &ExampleResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let lines: Vec<&str> = result.example.source.lines().collect();
+    let lines: Vec<&str> = result.example.source().lines().collect();
     let first = result.example.block.code_line;
     let width = (first + lines.len().min(MOST_LINES)).to_string().len();
     writeln!(out, "  {PLACE}{:width$} |{PLACE:#}", "")?;

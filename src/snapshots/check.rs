@@ -35,7 +35,7 @@ pub(super) fn import(
 ) -> Result<Result<Snapshot, String>> {
     let own = directory.join("own");
     make(&own)?;
-    let importing = Snapshot::begin(host, below, package, &own)?;
+    let importing = Snapshot::begin(host, below, Some(package), &own)?;
     // Both processes work while the first is waited for.
     let plain = (!is_known).then(|| look(host, None, package, directory, limits));
     let snapshot = match importing.finish() {
@@ -77,7 +77,9 @@ fn look(
         limits: ProcessLimits::of(&limits),
         program: Program::Python,
         own_network: false,
+        may_stay: false,
         snapshot,
+        sources: Vec::new(),
     })?;
     let sources = [
         format!("{LOOK}\n\n_verify_look()\n"),

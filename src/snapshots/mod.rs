@@ -24,6 +24,11 @@ use crate::interpreter::Interpreter;
 /// Hosts that keep packages cost memory.
 const MOST_HOSTS: usize = 16;
 
+/// A session that costs less to compile than to fork from a host that has just compiled for another: bytes of
+/// source. And what it takes for such a host to pay.
+const LEAST_COMPILED: usize = 2 * 1024;
+const FEWEST_COMPILED: usize = 4;
+
 /// What is known of a package on an interpreter.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Fitness {
@@ -33,10 +38,12 @@ pub enum Fitness {
     Unfit(String),
 }
 
-/// The hosts of a run that have imported packages.
+/// The hosts of a run that have imported packages, and one that has not. All of them compile for their sessions,
+/// which the host that they come from cannot risk.
 #[derive(Debug, Default)]
 pub struct Snapshots {
     roots: Vec<Node>,
+    plain: Option<Snapshot>,
     /// Sessions that turned out to do what an import depends on, by page and place.
     refused: Mutex<BTreeSet<(String, usize)>>,
 }
@@ -50,7 +57,7 @@ struct Node {
 }
 
 impl Snapshots {
-    /// Imports what several of these sessions use.
+    /// Makes the hosts that pay for these sessions.
     pub fn prepare(
         host: &Host,
         interpreter: &Interpreter,
@@ -58,16 +65,41 @@ impl Snapshots {
         demands: &[Demand<'_>],
     ) -> Result<Snapshots> {
         let wanted = candidates(&config.preload, interpreter, demands);
-        if wanted.is_empty() {
-            return Ok(Snapshots::default());
-        }
+        let roots = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            Snapshots::import(host, interpreter, config, demands, &wanted)?
+        };
+        let plain = if demands.iter().filter(|demand| is_compiled(demand)).count() < FEWEST_COMPILED
+        {
+            None
+        } else {
+            Snapshot::begin(host, None, None, host.root())?
+                .finish()
+                .ok()
+        };
+        Ok(Snapshots {
+            roots,
+            plain,
+            refused: Mutex::default(),
+        })
+    }
+
+    /// Imports what several of these sessions use.
+    fn import(
+        host: &Host,
+        interpreter: &Interpreter,
+        config: &Config,
+        demands: &[Demand<'_>],
+        wanted: &BTreeMap<String, usize>,
+    ) -> Result<Vec<Node>> {
         let mut builder = Builder {
             host,
             known: Known::read(interpreter, config, host),
             limits: config.limits,
             hosts: 0,
         };
-        let order = builder.in_order(&wanted);
+        let order = builder.in_order(wanted);
         let sessions: Vec<BTreeSet<&str>> = demands
             .iter()
             .map(|demand| {
@@ -79,14 +111,17 @@ impl Snapshots {
         let sessions: Vec<&BTreeSet<&str>> = sessions.iter().collect();
         let roots = builder.grow(None, &order, &sessions)?;
         builder.known.write();
-        Ok(Snapshots {
-            roots,
-            refused: Mutex::default(),
-        })
+        Ok(roots)
     }
 
-    /// Where a session starts: with the packages that it will import, and no others. `None` is the plain host.
+    /// Where a session starts: with the packages that it will import, and no others. `None` is the host itself.
     pub fn of(&self, demand: &Demand<'_>, session: &(String, usize)) -> Option<&Snapshot> {
+        let compiles = |plain: &&Snapshot| is_compiled(demand) && !plain.is_lost();
+        let plain = self.plain.as_ref().filter(compiles);
+        self.with_packages(demand, session).or(plain)
+    }
+
+    fn with_packages(&self, demand: &Demand<'_>, session: &(String, usize)) -> Option<&Snapshot> {
         if !may_share(demand) || self.refused().contains(session) {
             return None;
         }
@@ -110,7 +145,7 @@ impl Snapshots {
         found.filter(is_tried)
     }
 
-    /// From now on this session starts from the plain host.
+    /// From now on nothing is imported for this session.
     pub fn refuse(&self, session: (String, usize)) {
         self.refused().insert(session);
     }
@@ -151,6 +186,10 @@ pub fn candidates(
             }
     });
     importers
+}
+
+fn is_compiled(demand: &Demand<'_>) -> bool {
+    !demand.is_bare && demand.bytes >= LEAST_COMPILED
 }
 
 fn may_share(demand: &Demand<'_>) -> bool {

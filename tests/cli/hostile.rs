@@ -65,7 +65,9 @@ impl Case {
         Case { prints, ..self }
     }
 
-    fn page(&self) -> String {
+    /// With so much more source that a host compiles it.
+    fn page(&self, padding: usize) -> String {
+        let padding = "# \n".repeat(padding / 3);
         let Case {
             name,
             attributes,
@@ -73,7 +75,7 @@ impl Case {
             ..
         } = self;
         let mut page = format!(
-            "# {name}\n\n```python id={name}-before\nkept = 'kept'\n```\n\n\
+            "# {name}\n\n```python id={name}-before\n{padding}kept = 'kept'\n```\n\n\
              ```python id={name} {attributes}\nprint(kept, flush=True)\n{code}\n```\n"
         );
         if !self.is_last {
@@ -456,13 +458,19 @@ const ALL: [&[Case]; 6] = [ENDINGS, HANGS, LEFT_BEHIND, OUTPUT, DESCRIPTORS, PAT
 
 #[test]
 fn each_attack_is_judged_by_name_and_disturbs_no_other() {
-    judge_all(&ALL, "timeout = \"60s\"\n", "");
+    judge_all(&ALL, 0, "timeout = \"60s\"\n", "");
 }
 
 /// No verdict leans on the sandbox.
 #[test]
 fn each_attack_is_judged_by_name_without_the_sandbox_too() {
-    judge_all(&ALL, "timeout = \"60s\"\n", "--sandbox=off");
+    judge_all(&ALL, 0, "timeout = \"60s\"\n", "--sandbox=off");
+}
+
+/// Sessions that are forked from a host that they may do what they like to, and that is not the first.
+#[test]
+fn each_attack_is_judged_by_name_where_another_host_has_compiled_it() {
+    judge_all(&ALL, 3000, "timeout = \"60s\"\n", "--sandbox=off");
 }
 
 /// Limits are low, so that a test which fails does no harm to the machine.
@@ -471,20 +479,20 @@ const LOW: &str = "timeout = \"60s\"\nmemory = \"300MiB\"\nprocesses = 20\nmax-s
 
 #[test]
 fn each_limit_is_kept_and_named() {
-    judge_all(&[RESOURCES], LOW, "");
+    judge_all(&[RESOURCES], 0, LOW, "");
 }
 
 #[test]
 fn each_limit_is_kept_and_named_without_the_sandbox_too() {
-    judge_all(&[RESOURCES], LOW, "--sandbox=off");
+    judge_all(&[RESOURCES], 0, LOW, "--sandbox=off");
 }
 
 /// Runs all cases as one book, and judges each.
 #[track_caller]
-fn judge_all(groups: &[&[Case]], config: &str, words: &str) {
+fn judge_all(groups: &[&[Case]], padding: usize, config: &str, words: &str) {
     let mut project = Project::new().with("verify.toml", config);
     for case in groups.iter().copied().flatten() {
-        project = project.with(&format!("{}.md", case.name), case.page());
+        project = project.with(&format!("{}.md", case.name), case.page(padding));
     }
     let ran = project.verify(&format!(
         "--format json --output report.json -j 2 -q {words}"

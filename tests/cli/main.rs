@@ -40,6 +40,7 @@
 
 mod caching;
 mod cases;
+mod compiling;
 mod consoles;
 mod endings;
 mod finding;

@@ -28,7 +28,7 @@ pub(crate) fn extracting(page: &str) {
         assert!(block.closed, "an open fence became an example");
         assert!(end <= block.span.start, "blocks overlap or go backwards");
         end = block.span.end;
-        block_is_in_place(page, block, &example.source);
+        block_is_in_place(page, block, example.source());
         inner_lines_are_in_place(example);
         if let Some(output) = &example.output {
             assert!(end <= output.span.start, "an output above its example");
@@ -57,7 +57,7 @@ fn block_is_in_place(page: &str, block: &verify::markdown::Block, code: &str) {
 
 /// Lines within an example are within it.
 fn inner_lines_are_in_place(example: &Example) {
-    let count = example.source.lines().count();
+    let count = example.source().lines().count();
     let inside = |lines: &Range<usize>| {
         assert!(
             1 <= lines.start && lines.start <= lines.end && lines.end <= count + 1,
@@ -170,7 +170,7 @@ fn edits_stay_inside(page: &str, example: &Example, output: &str) {
         ending: Ending::Completed,
         steps: vec![
             StepOutcome {
-                stdout: output.into(),
+                stdout: 0..output.len(),
                 ..StepOutcome::default()
             };
             3

@@ -52,32 +52,14 @@ pub(crate) struct State {
     /// Open descriptors, with device and inode of what they lead to.
     descriptors: BTreeMap<RawFd, (u64, u64)>,
     shared_files: Vec<String>,
-    /// Device and inode of its stdout.
-    stdout: Option<(u64, u64)>,
 }
 
 impl State {
     pub(crate) fn now() -> State {
-        let stdout = rustix::fs::fstat(rustix::stdio::stdout());
         State {
-            stdout: stdout.ok().map(|file| (file.st_dev, file.st_ino)),
             descriptors: descriptors().unwrap_or_default(),
             shared_files: shared_files(),
         }
-    }
-
-    /// Bytes that the pipe holds which was the session's stdout before its first example; `None` if it is another's
-    /// now, or does not tell.
-    pub(crate) fn held_by_stdout(&self) -> Option<u64> {
-        if cfg!(not(target_os = "linux")) {
-            // Elsewhere only the reading end tells.
-            return None;
-        }
-        let stdout = rustix::fs::fstat(rustix::stdio::stdout()).ok()?;
-        if self.stdout != Some((stdout.st_dev, stdout.st_ino)) {
-            return None;
-        }
-        rustix::io::ioctl_fionread(rustix::stdio::stdout()).ok()
     }
 
     /// What a copy of this process would not have, or not for itself.

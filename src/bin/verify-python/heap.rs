@@ -70,7 +70,7 @@ impl Heap {
         self.unfreeze.call0(py).map(drop)
     }
 
-    /// In a session, before any example: puts our exit handler in place, behind all that follow.
+    /// Before any package or example: puts our exit handler in place, behind all that follow.
     pub(crate) fn end_quietly(&'static self, py: Python<'_>) -> PyResult<()> {
         let sys = self.sys.bind(py);
         // Their addresses, not the streams: a closure would keep them alive, and what is printed while Python

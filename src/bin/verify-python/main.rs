@@ -17,6 +17,7 @@
 //! | [`session`] | a forked child: takes units, runs them, reports |
 //! | [`snapshot`] | a session that imports a package and becomes a host itself |
 //! | [`checkpoint`] | a session that stays where it is, so that copies of it go on from there |
+//! | [`compile`] | text to code, and code that a host has made for its sessions |
 //! | [`unit`] | running one example |
 //! | [`exception`] | an exception as data |
 //!
@@ -31,6 +32,7 @@
 )]
 
 mod checkpoint;
+mod compile;
 mod exception;
 mod heap;
 mod isolation;

@@ -27,6 +27,9 @@ use crate::observe;
 const TRACER: &str = include_str!("preload.py");
 const SNAPSHOT: &str = include_str!("snapshot.py");
 
+/// What every way to import ends in.
+const FIND_AND_LOAD: &str = "_find_and_load";
+
 /// Modules in store, and what it takes to hand them out.
 pub(crate) struct Preloaded {
     modules: HashMap<String, Stored>,
@@ -42,6 +45,8 @@ pub(crate) struct Preloaded {
     environment: Option<Vec<(OsString, OsString)>>,
     /// Whoever imports `gc` is to see all objects.
     heap: &'static Heap,
+    /// Python's own way to import.
+    find_and_load: Py<PyAny>,
     /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
     given: Mutex<HashSet<String>>,
     /// Modules that Python itself had loaded when the host began.
@@ -133,7 +138,7 @@ pub(crate) fn preload(
     names: &[String],
     heap: &'static Heap,
     at_start: HashSet<String>,
-) -> PyResult<Preloaded> {
+) -> PyResult<&'static Preloaded> {
     unload_others(py, &at_start)?;
     let mut preloaded = Preloaded {
         modules: HashMap::new(),
@@ -143,25 +148,30 @@ pub(crate) fn preload(
         generation: 0,
         environment: None,
         heap,
+        find_and_load: importlib(py)?.getattr(FIND_AND_LOAD)?.unbind(),
         given: Mutex::default(),
         at_start,
     };
-    if names.is_empty() {
-        return Ok(preloaded);
+    if !names.is_empty() {
+        let namespace = tracer(py)?;
+        let preload = namespace.get_item("preload")?;
+        let (traced, _): (Bound<'_, PyDict>, Bound<'_, PyDict>) = preload
+            .expect("preload.py defines it")
+            .call1((PyList::new(py, names)?,))?
+            .extract()?;
+        preloaded.store(&traced)?;
     }
-    let namespace = tracer(py)?;
-    let preload = namespace.get_item("preload")?;
-    let (traced, _): (Bound<'_, PyDict>, Bound<'_, PyDict>) = preload
-        .expect("preload.py defines it")
-        .call1((PyList::new(py, names)?,))?
-        .extract()?;
-    preloaded.store(&traced)?;
-    Ok(preloaded)
+    // Sessions have one interpreter and are left, like it, to the end of the process.
+    Ok(Box::leak(Box::new(preloaded)))
+}
+
+fn importlib(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("_frozen_importlib")
 }
 
 /// What importing a package in a host has shown.
 pub(crate) struct Imported {
-    pub(crate) preloaded: Preloaded,
+    pub(crate) preloaded: &'static Preloaded,
     /// Top-level modules outside the standard library that are in store now.
     pub(crate) packages: Vec<String>,
     /// What a session that is given the package would miss, or would find before.
@@ -231,7 +241,7 @@ impl Preloaded {
     /// Imports one more package into the store.
     /// Code that is not below `trusted` is not run.
     pub(crate) fn import(
-        self,
+        &'static self,
         py: Python<'_>,
         name: &str,
         trusted: Option<Vec<String>>,
@@ -240,10 +250,9 @@ impl Preloaded {
         let namespace = tracer(py)?;
         let source = CString::new(SNAPSHOT).expect("our source holds no NUL");
         py.run(&source, Some(&namespace), None)?;
-        // For as long as the process lives, like all that it holds.
-        let before: &'static Preloaded = Box::leak(Box::new(self));
+        importlib(py)?.setattr(FIND_AND_LOAD, &self.find_and_load)?;
         let store = PyDict::new(py);
-        for (name, stored) in &before.modules {
+        for (name, stored) in &self.modules {
             store.set_item(name, (&stored.module, &stored.in_package))?;
         }
         let give = PyCFunction::new_closure(py, None, None, move |arguments, _| {
@@ -251,8 +260,8 @@ impl Preloaded {
             let name: String = arguments.get_item(0)?.extract()?;
             let modules: Bound<'_, PyDict> = py.import("sys")?.getattr("modules")?.cast_into()?;
             let mut wanted = Wanted::default();
-            before.collect(&modules, &name, &mut wanted)?;
-            before.give(py, &modules, &wanted.order)
+            self.collect(&modules, &name, &mut wanted)?;
+            self.give(py, &modules, &wanted.order)
         })?;
         let (traced, effects, faults): (
             Bound<'_, PyDict>,
@@ -266,11 +275,11 @@ impl Preloaded {
                 store,
                 give,
                 namespace.get_item("preload")?,
-                before.heap.count_handlers(py),
+                self.heap.count_handlers(py),
                 trusted,
             ))?
             .extract()?;
-        let mut preloaded = before.copy(py);
+        let mut preloaded = self.copy(py);
         preloaded.generation += 1;
         let generation = preloaded.generation;
         let modules = py.import("sys")?.getattr("modules")?;
@@ -318,7 +327,7 @@ impl Preloaded {
         };
         let is_changed = environment() != variables;
         Ok(Imported {
-            preloaded,
+            preloaded: Box::leak(Box::new(preloaded)),
             packages: packages.into_iter().collect(),
             fault: fault.or(is_changed.then(|| "it changes environment variables".to_owned())),
         })
@@ -348,23 +357,21 @@ impl Preloaded {
             generation: self.generation,
             environment: self.environment.clone(),
             heap: self.heap,
+            find_and_load: self.find_and_load.clone_ref(py),
             given: Mutex::default(),
             at_start: self.at_start.clone(),
         }
     }
 
-    /// Puts the hand-over in place, in a forked child.
+    /// Puts the hand-over in place.
     pub(crate) fn install(
-        self,
+        &'static self,
         py: Python<'_>,
         session_file: &Rc<RefCell<Option<String>>>,
     ) -> PyResult<()> {
         unload_others(py, &self.at_start)?;
-        let importlib = py.import("_frozen_importlib")?;
-        let find_and_load = importlib.getattr("_find_and_load")?.unbind();
         let modules: Bound<'_, PyDict> = py.import("sys")?.getattr("modules")?.cast_into()?;
         let modules = modules.unbind();
-        // Sessions have one interpreter and are left, like it, to the end of the process.
         let shared = Shared(session_file.clone());
         let hook =
             PyCFunction::new_closure(py, Some(c"_find_and_load"), None, move |arguments, _| {
@@ -379,13 +386,13 @@ impl Preloaded {
                 if name == "gc" {
                     self.heap.unfreeze(py)?;
                 }
-                let module = find_and_load.bind(py).call1(arguments.clone())?;
+                let module = self.find_and_load.bind(py).call1(arguments.clone())?;
                 if name == "multiprocessing.spawn" {
                     point_spawn_at_the_session(&module, &shared.0)?;
                 }
                 Ok(module.unbind())
             })?;
-        importlib.setattr("_find_and_load", hook)
+        importlib(py)?.setattr(FIND_AND_LOAD, hook)
     }
 
     fn hand_over(

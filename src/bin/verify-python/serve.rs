@@ -18,19 +18,20 @@ use std::os::unix::net::UnixStream;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyList};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use verify::processes;
 use verify::protocol::{
-    self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Status,
+    self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Source, Status,
 };
 use verify::scratch::{self, Held};
 
+use crate::compile::Compiled;
 use crate::heap::Heap;
-use crate::preload::Preloaded;
 use crate::sandbox::Sandbox;
+use crate::unit::Interpreter;
 use crate::{isolation, preload, session};
 
 /// Descriptors that come with a fork request.
@@ -46,7 +47,7 @@ pub(crate) fn serve(
 ) -> c_int {
     isolation::become_host();
     Python::attach(|py| {
-        let prepared = prepare(py, setup).and_then(|(found, preloaded, heap)| {
+        let prepared = prepare(py, setup).and_then(|(found, interpreter, heap)| {
             protocol::send(
                 &channel,
                 &HostAnswer::Ready(HostReady {
@@ -54,9 +55,9 @@ pub(crate) fn serve(
                     protections: sandbox.as_ref().map(Sandbox::protections),
                 }),
             )?;
-            Ok((preloaded, heap))
+            Ok((interpreter, heap))
         });
-        let (preloaded, heap) = match prepared {
+        let (interpreter, heap) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 clear_away(setup, sandbox.as_ref());
@@ -66,7 +67,7 @@ pub(crate) fn serve(
         };
         let warm = Warm {
             sandbox,
-            preloaded,
+            interpreter,
             heap,
         };
         warm.serve(py, channel, move |sandbox| {
@@ -79,7 +80,7 @@ pub(crate) fn serve(
 /// An interpreter that sessions are forked from.
 pub(crate) struct Warm {
     pub(crate) sandbox: Option<Sandbox>,
-    pub(crate) preloaded: Preloaded,
+    pub(crate) interpreter: Interpreter,
     pub(crate) heap: &'static Heap,
 }
 
@@ -119,14 +120,19 @@ fn clear_away(setup: &HostSetup, sandbox: Option<&Sandbox>) {
 }
 
 /// Everything that happens once, before the first fork.
-fn prepare(py: Python<'_>, setup: &HostSetup) -> PyResult<(Vec<String>, Preloaded, &'static Heap)> {
+fn prepare(
+    py: Python<'_>,
+    setup: &HostSetup,
+) -> PyResult<(Vec<String>, Interpreter, &'static Heap)> {
     let at_start = preload::loaded(py)?;
     let heap = Heap::new(py)?;
     let found = preload::probe(py, &setup.probe)?;
     let preloaded = preload::preload(py, &setup.preload, heap, at_start)?;
+    let interpreter = Interpreter::new(py, preloaded)?;
+    heap.end_quietly(py)?;
     move_objects(py, setup.layout)?;
     heap.freeze(py)?;
-    Ok((found, preloaded, heap))
+    Ok((found, interpreter, heap))
 }
 
 /// Fills places that the first objects of a session would get. The kernel puts a process anywhere, but by
@@ -157,6 +163,7 @@ pub(crate) struct Forked {
     pub(crate) control: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    pub(crate) compiled: Compiled,
 }
 
 pub(crate) enum Next {
@@ -217,18 +224,17 @@ impl Host {
         loop {
             while let Some(request) = self.next_request() {
                 match request {
-                    HostRequest::Fork(setup) => {
-                        if let Some(forked) = self.fork(py, *setup) {
+                    HostRequest::Fork { setup, sources } => {
+                        if let Some(forked) = self.fork(py, *setup, sources) {
                             return Next::Session(Box::new(forked));
                         }
                     }
+                    HostRequest::Wake { session } => self.wake(session),
                     HostRequest::Kill { session } => self.kill(session),
                 }
             }
             let (hung_up, ended) = self.wait();
-            for index in ended {
-                self.reap(index);
-            }
+            self.reap_all(ended);
             self.children
                 .retain(|child| !child.reaped || !child.leftovers.is_empty());
             if hung_up {
@@ -291,7 +297,12 @@ impl Host {
     }
 
     /// Forks; `Some` in the child.
-    fn fork(&mut self, py: Python<'_>, setup: SessionSetup) -> Option<Forked> {
+    fn fork(
+        &mut self,
+        py: Python<'_>,
+        setup: SessionSetup,
+        sources: Vec<Source>,
+    ) -> Option<Forked> {
         let mut descriptors = self
             .descriptors
             .drain(..FORK_DESCRIPTORS.min(self.descriptors.len()));
@@ -305,12 +316,14 @@ impl Host {
         };
         drop(descriptors);
         let mut status = File::from(status);
+        let compiled = Compiled::of(py, sources);
         match (self.fork)(py) {
             Ok(None) => Some(Forked {
                 setup,
                 control,
                 stdout,
                 stderr,
+                compiled,
             }),
             Ok(Some(pid)) => {
                 tell(
@@ -349,11 +362,38 @@ impl Host {
         }
     }
 
+    /// Who came to an end by itself comes first: a process that has come to us since may be its orphan, which has
+    /// time to go on, and would be ended at once as that of a session which is to end.
+    fn reap_all(&mut self, mut ended: Vec<usize>) {
+        ended.sort_by_key(|&index| self.children[index].condemned);
+        for index in ended {
+            self.reap(index);
+        }
+    }
+
+    /// Takes in who has come to an end by itself up to now.
+    fn reap_the_willing(&mut self) {
+        let has_ended = |child: &Child| {
+            let mut polled = [PollFd::new(&child.ended, PollFlags::IN)];
+            let now = Timespec::default();
+            rustix::event::poll(&mut polled, Some(&now)) == Ok(1)
+        };
+        let willing = |child: &Child| !child.reaped && !child.condemned && has_ended(child);
+        for index in 0..self.children.len() {
+            if willing(&self.children[index]) {
+                self.reap(index);
+            }
+        }
+    }
+
     fn reap(&mut self, index: usize) {
         let pid = self.children[index].pid;
         let Ok(Some((_, status))) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) else {
             return;
         };
+        if self.children[index].condemned {
+            self.reap_the_willing();
+        }
         let leftovers = isolation::stray_children(|pid| self.is_known(pid));
         let child = &mut self.children[index];
         child.reaped = true;
@@ -382,12 +422,20 @@ impl Host {
         })
     }
 
+    fn position(&self, session: u64) -> Option<usize> {
+        let mut children = self.children.iter();
+        children.position(|child| child.session == session)
+    }
+
+    fn wake(&mut self, session: u64) {
+        let child = self.position(session).map(|index| &self.children[index]);
+        if let Some(child) = child.filter(|child| !child.reaped) {
+            let _ = rustix::process::kill_process(child.pid, Signal::CONT);
+        }
+    }
+
     fn kill(&mut self, session: u64) {
-        let Some(index) = self
-            .children
-            .iter()
-            .position(|child| child.session == session)
-        else {
+        let Some(index) = self.position(session) else {
             return;
         };
         let child = &mut self.children[index];
@@ -407,6 +455,7 @@ impl Host {
             for pid in leftovers {
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
             }
+            self.reap_the_willing();
             leftovers = isolation::stray_children(|pid| self.is_known(pid));
         }
     }

@@ -9,7 +9,6 @@ use std::path::Path;
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
 use rustix::fd::RawFd;
 use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup, StepReport};
 
@@ -29,11 +28,11 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
     isolation::become_session_head();
     if let Program::Host { package } = &forked.setup.program {
         let package = package.clone();
-        return snapshot::become_host(py, forked, warm, &package);
+        return snapshot::become_host(py, forked, warm, package.as_deref());
     }
     let Warm {
         sandbox,
-        preloaded,
+        mut interpreter,
         heap,
     } = warm;
     let protections = sandbox.as_ref().map(Sandbox::protections);
@@ -71,12 +70,8 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
         }
         Program::Host { .. } => unreachable!("it became one above"),
         Program::Python => {
-            let prepared = set_variables(py, &forked.setup.environment)
-                .and_then(|()| prepare(py, &forked.setup.scratch))
-                .and_then(|()| heap.end_quietly(py))
-                .and_then(|()| Interpreter::new(py, preloaded));
-            match prepared {
-                Ok(interpreter) => {
+            match interpreter.begin_session(py, &forked.setup, forked.compiled) {
+                Ok(()) => {
                     let result = go_on(py, control, forked.setup, interpreter);
                     // What is wrong here is wrong with an `atexit` that the example has taken apart.
                     let _ = heap.before_shutdown(py);
@@ -99,8 +94,8 @@ fn go_on(
     mut interpreter: Interpreter,
 ) -> c_int {
     loop {
-        let state = State::now();
-        match obey(py, &control, setup.seal, &mut interpreter, &state) {
+        let state = setup.may_stay.then(State::now);
+        match obey(py, &control, setup.seal, &mut interpreter, state.as_ref()) {
             Next::End(result) => {
                 // Open to the end of the process, for what is to be told then.
                 std::mem::forget(control);
@@ -137,14 +132,18 @@ fn obey(
     control: &UnixStream,
     seal: Seal,
     interpreter: &mut Interpreter,
-    state: &State,
+    state: Option<&State>,
 ) -> Next {
+    let stdout = Stdout::now();
     loop {
         let (unit, reads_from) = match protocol::receive(control) {
             Ok(Some(Command::Run { unit, reads_from })) => (unit, reads_from),
             Ok(Some(Command::Continue)) => continue,
             Ok(Some(Command::Checkpoint)) => {
-                let untrue = state.what_a_copy_lacks();
+                let untrue = match state {
+                    Some(state) => state.what_a_copy_lacks(),
+                    None => Some("nobody knows what it began with".to_owned()),
+                };
                 let stays = untrue.is_none();
                 if protocol::send_sealed(control, seal, &Report::Checkpoint { untrue }).is_err() {
                     return Next::End(0);
@@ -156,7 +155,7 @@ fn obey(
             }
             Ok(Some(Command::Finish) | None) | Err(_) => return Next::End(0),
         };
-        let mut untold = Untold::new(state, (!unit.may_end_early).then_some(reads_from));
+        let mut untold = Untold::new(&stdout, (!unit.may_end_early).then_some(reads_from));
         let run = interpreter.run(py, &unit, &mut |py, interpreter, step| {
             interpreter.flush(py);
             let Some(steps) = untold.add(step) else {
@@ -183,16 +182,16 @@ fn obey(
 /// Steps that have ended and that `verify` has not been told of. To wait until it has read what each printed costs
 /// more than most steps; as long as it reads nothing, it is enough to count what the pipe holds.
 struct Untold<'a> {
-    state: &'a State,
+    stdout: &'a Stdout,
     /// `None` where each step has to wait.
     reads_from: Option<u64>,
     steps: Vec<StepReport>,
 }
 
 impl<'a> Untold<'a> {
-    fn new(state: &'a State, reads_from: Option<u64>) -> Untold<'a> {
+    fn new(stdout: &'a Stdout, reads_from: Option<u64>) -> Untold<'a> {
         Untold {
-            state,
+            stdout,
             reads_from,
             steps: Vec::new(),
         }
@@ -201,7 +200,7 @@ impl<'a> Untold<'a> {
     /// Takes a step; gives all that are to be told now, after which this one has to wait.
     fn add(&mut self, step: StepReport) -> Option<Vec<StepReport>> {
         let printed = self.reads_from.and_then(|reads_from| {
-            let printed = self.state.held_by_stdout()?;
+            let printed = self.stdout.held()?;
             // Asked in this order: a count that was read too late counts what is left.
             (protocol::clock() < reads_from).then_some(printed)
         });
@@ -212,6 +211,25 @@ impl<'a> Untold<'a> {
         // From here on the pipe holds only a part.
         self.reads_from = None;
         Some(std::mem::take(&mut self.steps))
+    }
+}
+
+/// The session's stdout as it was before its first example: device and inode.
+struct Stdout(Option<(u64, u64)>);
+
+impl Stdout {
+    fn now() -> Stdout {
+        let stdout = rustix::fs::fstat(rustix::stdio::stdout());
+        Stdout(stdout.ok().map(|file| (file.st_dev, file.st_ino)))
+    }
+
+    /// Bytes that its pipe holds; `None` if descriptor 1 is another's now, or does not tell.
+    fn held(&self) -> Option<u64> {
+        // Elsewhere only the reading end tells.
+        if cfg!(not(target_os = "linux")) || self.0.is_none() || self.0 != Stdout::now().0 {
+            return None;
+        }
+        rustix::io::ioctl_fionread(rustix::stdio::stdout()).ok()
     }
 }
 
@@ -247,31 +265,6 @@ fn out_of_reach(control: OwnedFd, open_files: Option<u64>) -> rustix::io::Result
     );
     let beyond = if raised.is_ok() { limit } else { limit - 1 };
     rustix::io::fcntl_dupfd_cloexec(control.as_fd(), beyond).or(Ok(control))
-}
-
-pub(crate) fn set_variables(py: Python<'_>, environment: &[(String, String)]) -> PyResult<()> {
-    let variables = py.import("os")?.getattr("environ")?;
-    for (name, value) in environment {
-        variables.set_item(name, value)?;
-    }
-    Ok(())
-}
-
-/// Makes the interpreter look as `python file.py` finds it, as for `sys.path[0]`.
-fn prepare(py: Python<'_>, scratch: &Path) -> PyResult<()> {
-    let path: Bound<'_, PyList> = py.import("sys")?.getattr("path")?.cast_into()?;
-    let scratch = scratch.to_string_lossy();
-    // `-c` put an empty string where a script's directory stands.
-    if path.get_item(0)?.extract::<String>()?.is_empty() {
-        path.set_item(0, scratch.as_ref())?;
-    } else {
-        path.insert(0, scratch.as_ref())?;
-    }
-    let main: Bound<'_, PyDict> = py.import("__main__")?.dict();
-    if main.contains("__file__")? {
-        main.del_item("__file__")?;
-    }
-    Ok(())
 }
 
 /// Replaces this process by a shell; returns only if that fails.

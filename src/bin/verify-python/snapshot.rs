@@ -16,12 +16,18 @@ use pyo3::prelude::*;
 use verify::protocol::{self, Report, Snapshot};
 
 use crate::checkpoint::State;
+use crate::observe;
 use crate::preload::Imported;
 use crate::serve::{Forked, Warm};
-use crate::{observe, session};
+use crate::unit::Interpreter;
 
-/// Imports the package, says what came of it, and serves; returns in sessions only.
-pub(crate) fn become_host(py: Python<'_>, forked: Forked, warm: Warm, package: &str) -> c_int {
+/// Imports the package, if there is one, says what came of it, and serves; returns in sessions only.
+pub(crate) fn become_host(
+    py: Python<'_>,
+    forked: Forked,
+    warm: Warm,
+    package: Option<&str>,
+) -> c_int {
     let seal = forked.setup.seal;
     let ready = forked
         .take_over_streams()
@@ -29,8 +35,12 @@ pub(crate) fn become_host(py: Python<'_>, forked: Forked, warm: Warm, package: &
     let control = UnixStream::from(forked.control);
     drop((forked.stdout, forked.stderr));
     let imported = ready.map_err(PyErr::from).and_then(|()| {
-        session::set_variables(py, &forked.setup.environment)?;
-        import(py, warm, package)
+        let interpreter = &warm.interpreter;
+        interpreter.set_variables(py, &forked.setup.environment)?;
+        match package {
+            Some(package) => import(py, warm, package),
+            None => Ok((warm, Ok(Vec::new()))),
+        }
     });
     let (warm, answer) = match imported {
         Ok((warm, Ok(packages))) => (Some(warm), Snapshot::Ready { packages }),
@@ -67,11 +77,14 @@ fn import(
         preloaded,
         packages,
         fault,
-    } = warm.preloaded.import(py, package, trusted)?;
+    } = warm.interpreter.preloaded.import(py, package, trusted)?;
     let fault = fault
         .or_else(|| Some(format!("behind its import {}", state.what_a_fork_lacks()?)))
         .or_else(observe::traces);
+    let warm = Warm {
+        interpreter: Interpreter::new(py, preloaded)?,
+        ..warm
+    };
     warm.heap.freeze(py)?;
-    let warm = Warm { preloaded, ..warm };
     Ok((warm, fault.map_or(Ok(packages), Err)))
 }

@@ -1,7 +1,7 @@
 //! Running one example: as a file, as a transcript, or only as far as the compiler.
 
 use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::c_int;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
@@ -11,44 +11,16 @@ use pyo3::exceptions::{PySystemExit, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use verify::outcome::Exception;
-use verify::protocol::{Mode, Statement, StepReport, Unit, UnitEnd};
+use verify::protocol::{Form, Mode, SessionSetup, Statement, StepReport, TYPED, Unit, UnitEnd};
 
+use crate::compile::{self, Compiled};
 use crate::exception::{describe, format_traceback};
 use crate::preload::Preloaded;
 
-// Exported by every libpython since 3.4, but outside the limited API that pyo3 declares.
-unsafe extern "C" {
-    fn Py_CompileStringObject(
-        source: *const c_char,
-        filename: *mut ffi::PyObject,
-        start: c_int,
-        flags: *mut CompilerFlags,
-        optimize: c_int,
-    ) -> *mut ffi::PyObject;
-}
-
-/// CPython's `PyCompilerFlags`.
-#[repr(C)]
-struct CompilerFlags {
-    flags: c_int,
-    feature_version: c_int,
-}
-
-/// What a source is compiled to: CPython's `Py_single_input` and its like, from `compile.h`.
-#[derive(Clone, Copy)]
-enum Start {
-    Single = 256,
-    File = 257,
-}
-
-/// The source is text, in UTF-8 whatever it says of itself: flags of CPython's, from `compile.h`.
-const IS_UTF8: c_int = 0x100;
-const IGNORE_COOKIE: c_int = 0x800;
 /// `compile()` flags and code flags that the `ast` and `inspect` modules document.
 const ONLY_AST: c_int = 0x400;
-const ALLOW_TOP_LEVEL_AWAIT: c_int = 0x2000;
 const CO_COROUTINE: c_int = 0x80;
 /// The bits of `co_flags` that stand for `from __future__` imports.
 const FUTURE_FLAGS: c_int = 0x1ff_0000;
@@ -59,12 +31,17 @@ pub(crate) type OnStep<'a> = dyn FnMut(Python<'_>, &Interpreter, StepReport) -> 
 /// What the session keeps of the interpreter. Everything is looked up before the first example runs,
 /// so that one which patches `compile`, `sys` or `os` changes its own world and not ours.
 pub(crate) struct Interpreter {
+    pub(crate) preloaded: &'static Preloaded,
+    /// What the host has compiled of what will run.
+    pub(crate) compiled: Compiled,
     compile: Py<PyAny>,
     stdout: Py<PyAny>,
     stderr: Py<PyAny>,
     main: Py<PyDict>,
     sys: Py<PyModule>,
     environ: Py<PyAny>,
+    /// What `environ` keeps itself in, where that is as it has long been.
+    variables: Option<Py<PyDict>>,
     io: Py<PyModule>,
     source_loader: Py<PyAny>,
     sets_cached: bool,
@@ -85,21 +62,29 @@ pub(crate) struct Run {
 type Values = Vec<(usize, String)>;
 
 impl Interpreter {
-    pub(crate) fn new(py: Python<'_>, preloaded: Preloaded) -> PyResult<Interpreter> {
+    pub(crate) fn new(py: Python<'_>, preloaded: &'static Preloaded) -> PyResult<Interpreter> {
         let sys = py.import("sys")?;
         let session_file = Rc::new(RefCell::new(None));
         preloaded.install(py, &session_file)?;
+        let environ = py.import("os")?.getattr("environ")?;
+        let variables = environ
+            .getattr("_data")
+            .and_then(|data| Ok(data.cast_into()?));
+        let variables = variables.ok().map(Bound::unbind);
         let function = |name| sys.getattr(name).map(Bound::unbind);
         Ok(Interpreter {
             tracers: [
                 (function("gettrace")?, function("settrace")?),
                 (function("getprofile")?, function("setprofile")?),
             ],
+            preloaded,
+            compiled: Compiled::default(),
             compile: py.import("builtins")?.getattr("compile")?.unbind(),
             stdout: sys.getattr("stdout")?.unbind(),
             stderr: sys.getattr("stderr")?.unbind(),
             main: py.import("__main__")?.dict().unbind(),
-            environ: py.import("os")?.getattr("environ")?.unbind(),
+            environ: environ.unbind(),
+            variables,
             io: py.import("io")?.unbind(),
             source_loader: py
                 .import("_frozen_importlib_external")?
@@ -111,6 +96,46 @@ impl Interpreter {
             event_loop: None,
             session_file,
         })
+    }
+
+    /// Makes the interpreter look as `python file.py` finds it, but for what each example has of its own.
+    pub(crate) fn begin_session(
+        &mut self,
+        py: Python<'_>,
+        setup: &SessionSetup,
+        compiled: Compiled,
+    ) -> PyResult<()> {
+        self.set_variables(py, &setup.environment)?;
+        let path: Bound<'_, PyList> = self.sys.bind(py).getattr("path")?.cast_into()?;
+        let scratch = setup.scratch.to_string_lossy();
+        // `-c` put an empty string where a script's directory stands.
+        if path.get_item(0)?.extract::<&str>()?.is_empty() {
+            path.set_item(0, scratch.as_ref())?;
+        } else {
+            path.insert(0, scratch.as_ref())?;
+        }
+        self.compiled = compiled;
+        Ok(())
+    }
+
+    /// As items of `os.environ`, whose own way to set one is many lines of Python.
+    pub(crate) fn set_variables(
+        &self,
+        py: Python<'_>,
+        variables: &[(String, String)],
+    ) -> PyResult<()> {
+        for (name, value) in variables {
+            match &self.variables {
+                Some(kept) => {
+                    // SAFETY: no other thread exists before the first example.
+                    unsafe { std::env::set_var(name, value) };
+                    let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
+                    kept.bind(py).set_item(bytes(name), bytes(value))?;
+                }
+                None => self.environ.bind(py).set_item(name, value)?,
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn run(&mut self, py: Python<'_>, unit: &Unit, on_step: &mut OnStep<'_>) -> Run {
@@ -127,7 +152,7 @@ impl Interpreter {
                     Ok(())
                 }
                 Mode::Parse => self
-                    .compile(py, &unit.source, &unit.path, Start::File, 0)
+                    .compile(py, &unit.source, &unit.path, Form::Module)
                     .map(drop),
             };
             self.untraced(py, |interpreter| interpreter.restore(py, restore));
@@ -255,7 +280,7 @@ impl Interpreter {
     }
 
     fn run_module(
-        &self,
+        &mut self,
         py: Python<'_>,
         unit: &Unit,
         boundaries: &[usize],
@@ -264,12 +289,12 @@ impl Interpreter {
         on_step: &mut OnStep<'_>,
     ) -> PyResult<()> {
         if boundaries.is_empty() && wanted.is_empty() {
-            let code = self.compile(py, &unit.source, &unit.path, Start::File, 0)?;
+            let code = self.code(py, &unit.source, &unit.path, Form::Module)?;
             return self.evaluate(py, &code).map(drop);
         }
         let tree = self.compile_by_name(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
         // A mistake that only the later stages of the compiler find must stop the file before it starts.
-        self.compile(py, &unit.source, &unit.path, Start::File, 0)?;
+        self.compile(py, &unit.source, &unit.path, Form::Module)?;
         let body: Bound<'_, PyList> = tree.getattr("body")?.cast_into()?;
         let mut flags = 0;
         let mut pending = Vec::new();
@@ -360,14 +385,8 @@ impl Interpreter {
     }
 
     fn run_statement(&mut self, py: Python<'_>, statement: &Statement) -> PyResult<()> {
-        let flags = self.future_flags | ALLOW_TOP_LEVEL_AWAIT;
-        let code = self.compile(
-            py,
-            &statement.source,
-            Path::new("<stdin>"),
-            Start::Single,
-            flags,
-        )?;
+        let path = Path::new(TYPED);
+        let code = self.code(py, &statement.source, path, Form::Statement)?;
         let code_flags: c_int = code.getattr("co_flags")?.extract()?;
         self.future_flags |= code_flags & FUTURE_FLAGS;
         let result = self.evaluate(py, &code)?;
@@ -390,39 +409,38 @@ impl Interpreter {
         Ok(event_loop)
     }
 
-    /// Compiles text as CPython compiles a file. `compile()` would tell audit hooks, and before its first code it
-    /// makes the classes of all syntax nodes, which takes longer than most examples.
+    /// The code of a source, compiled now if it was not before.
+    fn code<'py>(
+        &mut self,
+        py: Python<'py>,
+        text: &str,
+        path: &Path,
+        form: Form,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // What an earlier statement took from the future holds for this one, and was not known.
+        if self.future_flags == 0
+            && let Some(code) = self.compiled.take(py, text, path, form)
+        {
+            return Ok(code);
+        }
+        self.compile(py, text, path, form)
+    }
+
     fn compile<'py>(
         &self,
         py: Python<'py>,
-        source: &str,
+        text: &str,
         path: &Path,
-        start: Start,
-        flags: c_int,
+        form: Form,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let Ok(text) = CString::new(source) else {
-            let mode = match start {
-                Start::Single => "single",
-                Start::File => "exec",
-            };
-            return self.compile_by_name(py, source, path, mode, flags);
+        let (mode, flags) = match form {
+            Form::Statement => ("single", self.future_flags),
+            Form::Module => ("exec", 0),
         };
-        let path = PyString::new(py, &path.to_string_lossy());
-        let mut flags = CompilerFlags {
-            flags: flags | IS_UTF8 | IGNORE_COOKIE,
-            feature_version: 0,
-        };
-        let as_started = -1;
-        // SAFETY: all are live for the call, which keeps only references of its own.
-        unsafe {
-            let code = Py_CompileStringObject(
-                text.as_ptr(),
-                path.as_ptr(),
-                start as c_int,
-                &raw mut flags,
-                as_started,
-            );
-            Bound::from_owned_ptr_or_err(py, code)
+        match compile::compile(py, text, path, form, flags)? {
+            Some(code) => Ok(code),
+            // It says what is wrong.
+            None => self.compile_by_name(py, text, path, mode, flags),
         }
     }
 
