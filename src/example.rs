@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::attributes::{Attributes, Place};
 use crate::console;
@@ -24,7 +25,8 @@ pub struct Example {
     /// Unique on its page.
     pub id: String,
     pub kind: Kind,
-    pub attributes: Attributes,
+    /// One for all neighbors of which the same is said: mostly nothing, and books are long.
+    pub attributes: Arc<Attributes>,
     pub block: Block,
     /// Text of the nearest heading above; empty where there is none.
     pub heading: String,
@@ -227,7 +229,7 @@ impl Finder<'_> {
                 .clone()
                 .unwrap_or_else(|| format!("{slug}/{ordinal}")),
             kind,
-            attributes,
+            attributes: self.shared(attributes),
             block: block.clone(),
             heading: heading
                 .map(|at| headings[at].text.clone())
@@ -238,6 +240,14 @@ impl Finder<'_> {
         };
         self.found.examples.push(example);
         Some(self.found.examples.len() - 1)
+    }
+
+    fn shared(&self, attributes: Attributes) -> Arc<Attributes> {
+        let above = self.found.examples.last().map(|above| &above.attributes);
+        match above.filter(|above| ***above == attributes) {
+            Some(above) => above.clone(),
+            None => Arc::new(attributes),
+        }
     }
 
     /// Reads the comments directly above a block. True if they say that it is the output of the example above.

@@ -438,7 +438,7 @@ impl Session<'_> {
             let aside = root.join(format!("step_{number}"));
             let Attributes {
                 stdin, args, env, ..
-            } = &example.attributes;
+            } = &*example.attributes;
             let stdin = stdin.as_ref().map(|text| {
                 let path = root.join(format!("stdin_{number}"));
                 fs::write(&path, text).unwrap();

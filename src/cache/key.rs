@@ -96,7 +96,7 @@ impl Parts {
         // The id names the recording, and is not otherwise heard of.
         let attributes = Attributes {
             id: None,
-            ..example.attributes.clone()
+            ..Attributes::clone(&example.attributes)
         };
         self.add(
             format!("the attributes of `{id}`"),
