@@ -110,10 +110,11 @@ def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, l
         module = sys.modules[name]
         package, _, attribute = name.rpartition(".")
         in_package = None
-        # What a package itself imports of its own comes and stays with it.
+        # What a package itself, or the one that it is in, imports of its own comes and stays with it.
         if (
             package
             and name not in brings(package)
+            and name not in brings(name.partition(".")[0])
             and getattr(sys.modules.get(package), attribute, None) is module
         ):
             in_package = (package, attribute)

@@ -19,7 +19,9 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyList, PyString, PyTuple};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::heap::Heap;
 use crate::observe;
@@ -32,7 +34,7 @@ const FIND_AND_LOAD: &str = "_find_and_load";
 
 /// Modules in store, and what it takes to hand them out.
 pub(crate) struct Preloaded {
-    modules: HashMap<String, Stored>,
+    modules: FxHashMap<String, Stored>,
     /// Directories on `sys.path` below which the standard library begins; what stands before can shadow.
     library: Vec<String>,
     /// The finders that are expected, those included that handed over packages have brought.
@@ -48,12 +50,14 @@ pub(crate) struct Preloaded {
     /// Python's own way to import.
     find_and_load: Py<PyAny>,
     /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
-    given: Mutex<HashSet<String>>,
+    given: Mutex<FxHashSet<&'static str>>,
     /// Modules that Python itself had loaded when the host began.
     at_start: HashSet<String>,
 }
 
 struct Stored {
+    /// Its name, as the key of `sys.modules` that it is.
+    key: Py<PyString>,
     module: Py<PyAny>,
     /// What it imported while it was loaded, in that order.
     imports: Vec<String>,
@@ -99,10 +103,10 @@ enum HandOver {
 
 /// What importing a module adds.
 #[derive(Default)]
-struct Wanted<'a> {
-    order: Vec<&'a str>,
+struct Wanted {
+    order: Vec<&'static str>,
     /// Modules that were looked at.
-    seen: HashSet<&'a str>,
+    seen: FxHashSet<&'static str>,
 }
 
 /// Code that brings a module's import-time state up to date, run in its namespace.
@@ -141,7 +145,7 @@ pub(crate) fn preload(
 ) -> PyResult<&'static Preloaded> {
     unload_others(py, &at_start)?;
     let mut preloaded = Preloaded {
-        modules: HashMap::new(),
+        modules: FxHashMap::default(),
         library: library(py)?,
         finders: Mutex::new(finders(py)?),
         below: Vec::new(),
@@ -217,7 +221,8 @@ impl Preloaded {
     /// Takes in what the tracer has found.
     fn store(&mut self, traced: &Bound<'_, PyDict>) -> PyResult<()> {
         for (name, entry) in traced {
-            let name: String = name.extract()?;
+            let key = name.cast_into::<PyString>()?.unbind();
+            let name = key.to_str(traced.py())?.to_owned();
             let (module, imports, in_package) = entry.extract()?;
             let refresh = REFRESH
                 .iter()
@@ -226,6 +231,7 @@ impl Preloaded {
             self.modules.insert(
                 name,
                 Stored {
+                    key,
                     module,
                     imports,
                     in_package,
@@ -341,6 +347,7 @@ impl Preloaded {
                 ..*effect
             });
             let stored = Stored {
+                key: stored.key.clone_ref(py),
                 module: stored.module.clone_ref(py),
                 imports: stored.imports.clone(),
                 in_package: stored.in_package.clone(),
@@ -396,7 +403,7 @@ impl Preloaded {
     }
 
     fn hand_over(
-        &self,
+        &'static self,
         py: Python<'_>,
         modules: &Bound<'_, PyDict>,
         name: &str,
@@ -428,11 +435,16 @@ impl Preloaded {
     }
 
     /// Puts modules in place as if they had been imported one after the other.
-    fn give(&self, py: Python<'_>, modules: &Bound<'_, PyDict>, wanted: &[&str]) -> PyResult<()> {
+    fn give(
+        &self,
+        py: Python<'_>,
+        modules: &Bound<'_, PyDict>,
+        wanted: &[&'static str],
+    ) -> PyResult<()> {
         for name in wanted {
             let stored = &self.modules[*name];
-            modules.set_item(name, &stored.module)?;
-            lock(&self.given).insert((*name).to_owned());
+            modules.set_item(&stored.key, &stored.module)?;
+            lock(&self.given).insert(name);
             if *name == "gc" {
                 self.heap.unfreeze(py)?;
             }
@@ -494,15 +506,16 @@ impl Preloaded {
 
     /// Lists what importing `name` adds, in the order in which a plain import would: a module takes its place when
     /// its code has run to the end. Returns a module that it was built on and that is another one now.
-    fn collect<'a>(
-        &'a self,
+    fn collect(
+        &'static self,
         modules: &Bound<'_, PyDict>,
-        name: &'a str,
-        wanted: &mut Wanted<'a>,
-    ) -> PyResult<Option<&'a str>> {
-        let Some(stored) = self.modules.get(name) else {
+        name: &str,
+        wanted: &mut Wanted,
+    ) -> PyResult<Option<&'static str>> {
+        let Some((name, stored)) = self.modules.get_key_value(name) else {
             return Ok(None);
         };
+        let name = name.as_str();
         if wanted.seen.contains(name) {
             return Ok(None);
         }
@@ -521,7 +534,7 @@ impl Preloaded {
             return Ok(None);
         }
         // Not by an exception: the first that pyo3 takes makes a class of its own.
-        let is_missing = match modules.get_item(name)? {
+        let is_missing = match modules.get_item(&stored.key)? {
             Some(present) if !present.is(&stored.module) => return Ok(Some(name)),
             Some(_) => false,
             None if self.was_given(name) => return Ok(Some(name)),
