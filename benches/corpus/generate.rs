@@ -157,6 +157,25 @@ impl Corpus {
         })
     }
 
+    /// The same code with all examples of a page in one block: what a tool does between examples is gone.
+    pub(crate) fn write_in_one_block(&self, root: &Path, per_page: usize) -> io::Result<Corpus> {
+        fs::create_dir_all(root.join("pages"))?;
+        fs::copy(self.root.join("verify.toml"), root.join("verify.toml"))?;
+        let examples: Vec<String> = self
+            .examples
+            .chunks(per_page)
+            .map(|examples| examples.join("\n"))
+            .collect();
+        for (page, example) in (1..).zip(&examples) {
+            let text = format!("# Page {page}\n\n```python\n{example}```\n");
+            fs::write(root.join(format!("pages/page-{page:04}.md")), text)?;
+        }
+        Ok(Corpus {
+            root: root.to_owned(),
+            examples,
+        })
+    }
+
     /// All examples in one file for `floor.py`.
     pub(crate) fn write_joined(&self) -> io::Result<PathBuf> {
         let file = self.root.join("joined");

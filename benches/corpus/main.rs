@@ -30,6 +30,9 @@ use peers::{Dialect, Installed, PEERS, Tools};
 
 const VERIFY: &str = env!("CARGO_BIN_EXE_verify");
 
+/// Examples of a page.
+const PER_PAGE: usize = 20;
+
 /// Examples that are run as a process each; the cost of all is scaled from them.
 const SAMPLE: usize = 100;
 
@@ -122,7 +125,9 @@ impl Bench {
     fn baselines(&self, scratch: &Path, small_only: bool) -> Result<()> {
         let small = self.book(&scratch.join("small"), 50, "page")?;
         let many_sessions = self.book(&scratch.join("sessions"), 50, "heading")?;
-        let cost = self.against_baselines(&small, &many_sessions)?;
+        let blocks = small.write_in_one_block(&scratch.join("blocks"), PER_PAGE)?;
+        self.record(&blocks.root)?;
+        let cost = self.against_baselines(&small, &blocks, &many_sessions)?;
         self.unchanged(&small)?;
         self.edited(&small)?;
         self.answers_at_once(&small)?;
@@ -141,7 +146,7 @@ impl Bench {
 
     /// A book of twenty examples a page, recorded.
     fn book(&self, root: &Path, pages: usize, scope: &str) -> Result<Corpus> {
-        let corpus = Corpus::write(root, pages, 20, scope, Subject::Library)?;
+        let corpus = Corpus::write(root, pages, PER_PAGE, scope, Subject::Library)?;
         self.record(root)?;
         Ok(corpus)
     }
@@ -158,7 +163,12 @@ impl Bench {
     }
 
     /// The main table. Returns what `verify` cost.
-    fn against_baselines(&self, corpus: &Corpus, many_sessions: &Corpus) -> Result<Cost> {
+    fn against_baselines(
+        &self,
+        corpus: &Corpus,
+        blocks: &Corpus,
+        many_sessions: &Corpus,
+    ) -> Result<Cost> {
         let joined = corpus.write_joined()?;
         let sample = corpus.write_sample(SAMPLE)?;
         let mut floor = Vec::new();
@@ -169,6 +179,7 @@ impl Bench {
         let mut warm = Vec::new();
         let mut sessions = Vec::new();
         let mut alone = Vec::new();
+        let mut whole = Vec::new();
         let mut by_twos = Vec::new();
         let list = corpus.root.join("sample.txt");
         let names: Vec<String> = sample
@@ -189,6 +200,7 @@ impl Bench {
             }
             warm.push(succeed(&mut self.check(corpus))?);
             sessions.push(succeed(self.check(many_sessions).arg("--no-cache"))?);
+            whole.push(succeed(self.check(blocks).arg("--no-cache"))?);
             alone.push(succeed(self.check(corpus).args(["--no-cache", "-j1"]))?);
             let mut xargs = clean(Path::new("xargs"));
             xargs
@@ -230,6 +242,7 @@ impl Bench {
         row("floor: all in one process, nothing isolated", floor);
         row("a bare fork for each page", median(&forked));
         row("verify --no-cache (50 sessions)", cold);
+        row("the same, a page's examples in one block", median(&whole));
         row("verify --no-cache -j1", median(&alone));
         row("verify --no-cache, 1000 sessions", sessions);
         row("verify, first run (results are kept)", median(&first));

@@ -108,13 +108,15 @@ fn what_shows_of_an_import_is_named_and_keeps_the_package_out() {
         ("starts.py", "import subprocess\nsubprocess.run(['true'])\n"),
         ("looks.py", "import os\nNAMES = os.listdir('.')\n"),
         ("fails.py", "1 / 0\n"),
+        // It puts modules in place that it never imports, and then imports one that is there.
+        ("finds.py", "import importlib.machinery\n"),
         ("leaves.py", "import os\nos._exit(3)\n"),
         ("uses/__init__.py", "import threads\n"),
     ]);
     let names = [
-        "clocks", "counts", "draws", "exits", "fails", "forks", "homes", "keeps", "leaves",
-        "looks", "opens", "patches", "quiet", "says", "sets", "signals", "starts", "threads",
-        "uses", "warns",
+        "clocks", "counts", "draws", "exits", "fails", "finds", "forks", "homes", "keeps",
+        "leaves", "looks", "opens", "patches", "quiet", "says", "sets", "signals", "starts",
+        "threads", "uses", "warns",
     ];
     let imports: Vec<String> = names.iter().map(|name| format!("import {name}")).collect();
     pages(&project, &["one", "two", "three"], &[&imports.join("\n")]);
@@ -126,6 +128,7 @@ fn what_shows_of_an_import_is_named_and_keeps_the_package_out() {
   ✗ draws        imported by each session itself: it changes the state of `random`
   ✗ exits        imported by each session itself: it registers an exit handler
   ✗ fails        imported by each session itself: it cannot be imported (`ZeroDivisionError: division by zero`)
+  ✓ finds        imported once for 3 sessions
   ✗ forks        imported by each session itself: it registers what is to be done at a fork
   ✗ homes        imported by each session itself: `homes.PLACE` is another at every import
   ✗ keeps        imported by each session itself: `keeps.TOKEN` is another at every import

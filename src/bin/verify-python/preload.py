@@ -50,6 +50,8 @@ def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, l
             leave(loading.pop())
 
     def traced_import(name, globals=None, locals=None, fromlist=(), level=0):
+        # What is there already is imported without a search.
+        note_unannounced()
         result = original_import(name, globals, locals, fromlist, level)
         if loading:
             if level:
