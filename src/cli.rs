@@ -212,7 +212,7 @@ pub struct Run {
     /// A version such as 3.12, a Python, or an environment; several run one after the other
     #[arg(long, value_name = "VERSION|PATH")]
     pub python: Vec<String>,
-    /// Sessions at the same time [default: number of processors]
+    /// Sessions at the same time [default: number of processors, one more where they are short]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// Stop after the first failure

@@ -1047,9 +1047,8 @@ fn wait_for_another_second(first: SystemTime) {
 }
 
 pub(crate) fn settings(run: &cli::Run, config: &Config) -> Settings {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Settings {
-        jobs: run.jobs.map_or(processors, usize::from),
+        jobs: run.jobs.map(usize::from),
         fail_fast: run.fail_fast,
         strict: run.strict,
         timeout: run.timeout,

@@ -125,6 +125,9 @@ const PRELOADABLE: &[&str] = &[
 /// What is looked at when a package is imported for several sessions, and so has to be there before.
 pub const BELOW_PACKAGES: [&str; 2] = ["random", "warnings"];
 
+/// Bytes of source below which a session costs more to make and to end than to compile and to run.
+const SHORT: usize = 2 * 1024;
+
 /// What one session asks for.
 #[derive(Debug, Default)]
 pub struct Demand<'a> {
@@ -134,8 +137,8 @@ pub struct Demand<'a> {
     pub is_bare: bool,
     /// Whether its imports of packages seem to depend on what it does before.
     pub is_particular: bool,
-    /// Bytes of its source.
-    pub bytes: usize,
+    /// Whether little of its time goes to its examples.
+    pub is_short: bool,
     /// What its examples say that they need.
     pub needs: Vec<&'a Need>,
     /// What its examples may use up, where they say so.
@@ -148,7 +151,6 @@ impl<'a> Demand<'a> {
         let mut sources = Vec::new();
         for example in examples {
             demand.imports.extend(imports(example.source()));
-            demand.bytes += example.source().len();
             // To say what an exception was.
             if example.attributes.raises.is_some() || matches!(example.kind, Kind::Transcript(_)) {
                 demand.imports.insert("traceback");
@@ -159,6 +161,7 @@ impl<'a> Demand<'a> {
             sources.push(example.source());
         }
         demand.read_signs(&sources);
+        demand.is_short = is_short(sources);
         demand
     }
 
@@ -176,6 +179,11 @@ impl<'a> Demand<'a> {
             }
         }
     }
+}
+
+/// Whether little of a session's time would go to these sources.
+pub fn is_short<'a>(sources: impl IntoIterator<Item = &'a str>) -> bool {
+    sources.into_iter().map(str::len).sum::<usize>() < SHORT
 }
 
 /// The largest limits that one of these sessions asks for.

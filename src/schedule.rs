@@ -43,12 +43,12 @@ pub fn interrupted() -> bool {
 }
 
 /// Runs `work` for each job on `threads` threads, the longest first, and hands each result to `on_result`
-/// as it comes. No job is begun after one whose result `is_enough`. `stop` ends what is running when a
+/// as it comes. With each job `work` is told of one that will be begun at about its end. No job is begun after one whose result `is_enough`. `stop` ends what is running when a
 /// signal asks for it, or when results can't be handed over any more.
 pub fn run<T: Send>(
     durations: &[Duration],
     threads: usize,
-    work: impl Fn(usize) -> Result<T> + Sync,
+    work: impl Fn(usize, Option<usize>) -> Result<T> + Sync,
     is_enough: impl Fn(&T) -> bool + Sync,
     mut on_result: impl FnMut(usize, T) -> std::io::Result<()>,
     stop: impl Fn(),
@@ -62,14 +62,15 @@ pub fn run<T: Send>(
     let mut failure = None;
     pool.in_place_scope_fifo(|scope| {
         let (sender, receiver) = mpsc::channel();
-        for job in order {
+        for (place, &job) in order.iter().enumerate() {
+            let next = order.get(place + threads).copied();
             let (sender, work, stopped) = (sender.clone(), &work, &stopped);
             let is_enough = &is_enough;
             scope.spawn_fifo(move |_| {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let result = work(job);
+                let result = work(job, next);
                 if result.as_ref().is_ok_and(is_enough) {
                     stopped.store(true, Ordering::Relaxed);
                 }

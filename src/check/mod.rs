@@ -45,7 +45,8 @@ use crate::verdict::{Failure, Verdict};
 /// How to run, apart from what to run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub jobs: usize,
+    /// Sessions at the same time, if somebody has said so.
+    pub jobs: Option<usize>,
     pub fail_fast: bool,
     pub strict: bool,
     pub timeout: Option<Duration>,
@@ -354,18 +355,23 @@ fn run_all<'a>(
             is_edited: plans.len() <= LIVE_SESSIONS,
             tell,
             version: version(run.interpreter),
+            ready: Mutex::default(),
         };
         schedule::run(
             &weights,
-            settings.jobs,
-            |index| {
-                let number = jobs[index];
-                let (plan, found) = (&plans[number], found[number].as_ref());
-                runner.session(&Job {
-                    number,
-                    plan,
-                    found,
-                })
+            settings
+                .jobs
+                .unwrap_or_else(|| jobs_at_once(run, plans, &jobs)),
+            |index, next| {
+                let job = |index: usize| {
+                    let number = jobs[index];
+                    Job {
+                        number,
+                        plan: &plans[number],
+                        found: found[number].as_ref(),
+                    }
+                };
+                runner.session(&job(index), next.map(job).as_ref())
             },
             |finished| {
                 let failures = finished.as_ref().map(SessionResults::failures);
@@ -530,6 +536,15 @@ fn weight(book: &Book, plan: &SessionPlan, last_run: &LastRun) -> Duration {
     plan.examples.iter().map(of).sum()
 }
 
+/// As many as there are processors. One more where most sessions are short: their time goes to making and ending
+/// processes, which one of them waits for while others run.
+fn jobs_at_once(run: &Run<'_>, plans: &[SessionPlan], jobs: &[usize]) -> usize {
+    let is_short = |&&job: &&usize| is_short(run.book, &plans[job]);
+    let short = jobs.iter().filter(is_short).count();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors + usize::from(2 * short > jobs.len())
+}
+
 /// The interpreter's version in the terms of version specifiers.
 pub fn version(interpreter: &Interpreter) -> Version {
     let (major, minor, patch) = interpreter.version;
@@ -542,6 +557,11 @@ pub fn version(interpreter: &Interpreter) -> Version {
 fn demand<'a>(book: &'a Book, plan: &SessionPlan) -> Demand<'a> {
     let examples = &book.pages[plan.page].examples;
     Demand::of(plan.examples.iter().map(|&at| &examples[at]))
+}
+
+fn is_short(book: &Book, plan: &SessionPlan) -> bool {
+    let examples = &book.pages[plan.page].examples;
+    demand::is_short(plan.examples.iter().map(|&at| examples[at].source()))
 }
 
 /// What each of these sessions asks of its host.

@@ -1,10 +1,10 @@
 //! One session from its first example to its last: what is run of it, in which order, and what is said of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Result;
@@ -12,12 +12,12 @@ use pep440_rs::Version;
 
 use super::past::Past;
 use super::session::Session;
-use super::{Run, SessionPlan, Tell, demand};
+use super::{Run, SessionPlan, Tell, demand, is_short};
 use crate::attributes::Need;
 use crate::cache::{Found, Ran, Why};
 use crate::digest::Digest;
 use crate::example::{Example, Kind};
-use crate::host::{Host, Hosts, Snapshot};
+use crate::host::{Host, Hosts, Running, Snapshot};
 use crate::normalize::Context;
 use crate::protocol::Observed;
 use crate::report::{Event, ExampleResult, Rerun};
@@ -37,6 +37,14 @@ pub(super) struct Runner<'h, 'a> {
     pub(super) is_edited: bool,
     pub(super) tell: Tell<'h>,
     pub(super) version: Version,
+    /// Processes of sessions that are to come, by the number of their job.
+    pub(super) ready: Mutex<HashMap<usize, Ready>>,
+}
+
+/// A session's process that waits for its first example.
+pub(super) struct Ready {
+    host: Arc<Host>,
+    running: Running,
 }
 
 /// A session to run.
@@ -74,9 +82,20 @@ impl<'a> Runner<'_, 'a> {
     /// Runs one session from its first example to its last; again where nothing was imported for it, if what was
     /// is not what it would import; and again on a host of its own, if the one that it shared has died meanwhile.
     /// `None` if somebody stopped it.
-    pub(super) fn session(&self, job: &Job<'_>) -> Result<Option<SessionResults<'a>>> {
+    ///
+    /// While it runs, the process of the `next` one is made if that is short: to wait for it then would leave a
+    /// processor idle.
+    pub(super) fn session(
+        &self,
+        job: &Job<'_>,
+        next: Option<&Job<'_>>,
+    ) -> Result<Option<SessionResults<'a>>> {
         if self.run.is_stopped() {
             return Ok(None);
+        }
+        if let Some(next) = next.filter(|_| self.traces.is_none()) {
+            // What is wrong with it is told when it runs.
+            let _ = self.make_ready(next);
         }
         let demand = demand(self.run.book, job.plan);
         let hosts = if demand.is_bare {
@@ -89,6 +108,9 @@ impl<'a> Runner<'_, 'a> {
         let page = &self.run.book.pages[job.plan.page];
         let key = (page.key.clone(), job.plan.place);
         let snapshot = self.snapshots.of(&demand, &key);
+        let ready = self.ready().remove(&job.number);
+        let ready = ready.filter(|ready| Arc::ptr_eq(&ready.host, &shared));
+        let ready = ready.and_then(|ready| ready.running.awake());
         // What an example did when its host died may not be its own doing.
         let mut tell = |result: &ExampleResult<'_>| {
             if shared.is_lost() || snapshot.is_some_and(Snapshot::is_lost) {
@@ -96,13 +118,13 @@ impl<'a> Runner<'_, 'a> {
             }
             self.tell(result, job, &mut told)
         };
-        let mut results = self.session_on_shared(hosts, &shared, snapshot, job, &mut tell);
+        let mut results = self.session_on_shared(hosts, &shared, (snapshot, ready), job, &mut tell);
         if let Ok(Some(SessionResults {
             is_untrue: true, ..
         })) = results
         {
             self.snapshots.refuse(key);
-            results = self.session_on_shared(hosts, &shared, None, job, &mut tell);
+            results = self.session_on_shared(hosts, &shared, (None, None), job, &mut tell);
         }
         if !hosts.lost(&shared, snapshot) {
             return results;
@@ -110,7 +132,35 @@ impl<'a> Runner<'_, 'a> {
         drop(shared);
         let mut tell = |result: &ExampleResult<'_>| self.tell(result, job, &mut told);
         let ground = (&*hosts.own()?, None);
-        self.session_on(ground, job, &mut None, &mut tell)
+        self.session_on(ground, None, job, &mut None, &mut tell)
+    }
+
+    /// Starts the process of a session that begins with an example.
+    fn make_ready(&self, job: &Job<'_>) -> Result<()> {
+        if !is_short(self.run.book, job.plan) {
+            return Ok(());
+        }
+        let demand = demand(self.run.book, job.plan);
+        let hosts = if demand.is_bare {
+            self.bare
+        } else {
+            self.hosts
+        };
+        let host = hosts.shared()?;
+        let page = &self.run.book.pages[job.plan.page];
+        let snapshot = self
+            .snapshots
+            .of(&demand, &(page.key.clone(), job.plan.place));
+        let directory = host.root().join(job.number.to_string());
+        let session = Session::open(self, (&host, snapshot), job.plan, &directory)?;
+        if let Some(running) = session.begun()? {
+            self.ready().insert(job.number, Ready { host, running });
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> MutexGuard<'_, HashMap<usize, Ready>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where traces are kept, goes on from the last one.
@@ -118,13 +168,13 @@ impl<'a> Runner<'_, 'a> {
         &self,
         hosts: &Hosts<'_>,
         shared: &Arc<Host>,
-        snapshot: Option<&Snapshot>,
+        (snapshot, ready): (Option<&Snapshot>, Option<Running>),
         job: &Job<'_>,
         tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
     ) -> Result<Option<SessionResults<'a>>> {
         let ground = (&**shared, snapshot);
         let Some(traces) = self.traces else {
-            return self.session_on(ground, job, &mut None, tell);
+            return self.session_on(ground, ready, job, &mut None, tell);
         };
         let page = &self.run.book.pages[job.plan.page];
         let key = (page.key.clone(), job.plan.place);
@@ -137,7 +187,7 @@ impl<'a> Runner<'_, 'a> {
             new.is_edited = self.is_edited;
             trace = Some(new);
         }
-        let results = self.session_on(ground, job, &mut trace, tell);
+        let results = self.session_on(ground, None, job, &mut trace, tell);
         let is_untrue = |results: &SessionResults<'_>| results.is_untrue;
         let holds = results
             .as_ref()
@@ -166,6 +216,7 @@ impl<'a> Runner<'_, 'a> {
     fn session_on(
         &self,
         (host, snapshot): (&Host, Option<&Snapshot>),
+        ready: Option<Running>,
         job: &Job<'_>,
         trace: &mut Option<Trace>,
         tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
@@ -181,6 +232,9 @@ impl<'a> Runner<'_, 'a> {
             None => host.root().join(number.to_string()),
         };
         let mut session = Session::open(self, (host, snapshot), plan, &directory)?;
+        if let Some(running) = ready {
+            session.go_on_in(running);
+        }
         let mut past = trace.take().map(|trace| Past::of(trace, &mut session));
         let mut results = self.examples(plan, &mut session, past.as_mut(), tell)?;
         let (was_stopped, is_untrue) = (session.was_stopped(), session.is_untrue());

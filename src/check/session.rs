@@ -342,19 +342,36 @@ impl<'r, 'a> Session<'r, 'a> {
         entries.get(at)
     }
 
+    /// Its process, if it begins with an example that runs in one.
+    pub(super) fn begun(&self) -> Result<Option<Running>> {
+        let first = self.examples.first();
+        let runs = |example: &&&Example| self.runner.runs_in_python(example, false);
+        first.filter(runs).map(|_| self.begin(0)).transpose()
+    }
+
+    /// Has its process already.
+    pub(super) fn go_on_in(&mut self, running: Running) {
+        self.running = Some(running);
+    }
+
+    /// Starts the process that runs its examples from this step on.
+    fn begin(&self, step: usize) -> Result<Running> {
+        self.host.session(Start {
+            directory: self.directory,
+            scratch: &self.scratch,
+            limits: ProcessLimits::of(&self.limits),
+            program: Program::Python,
+            own_network: self.own_network,
+            may_stay: self.runner.traces.is_some(),
+            snapshot: self.snapshot,
+            sources: self.forecast(step),
+        })
+    }
+
     fn run_python(&mut self, step: usize, last: bool) -> Result<Outcome> {
         let example = self.examples[step];
         if self.running.is_none() {
-            self.running = Some(self.host.session(Start {
-                directory: self.directory,
-                scratch: &self.scratch,
-                limits: ProcessLimits::of(&self.limits),
-                program: Program::Python,
-                own_network: self.own_network,
-                may_stay: self.runner.traces.is_some(),
-                snapshot: self.snapshot,
-                sources: self.forecast(step),
-            })?);
+            self.running = Some(self.begin(step)?);
         }
         let unit = self.unit(example, last);
         if let Some(reason) = self.fault.take() {

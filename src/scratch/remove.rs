@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
@@ -67,8 +67,11 @@ fn clear(directory: &OwnedFd) -> Vec<CString> {
         .collect();
     for entry in entries {
         let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
         let remove = |flags| rustix::fs::unlinkat(directory, name, flags);
-        if matches!(name.to_bytes(), b"." | b"..") || remove(AtFlags::empty()).is_ok() {
+        if entry.file_type() != FileType::Directory && remove(AtFlags::empty()).is_ok() {
             continue;
         }
         if let Err(Errno::NOTEMPTY | Errno::EXIST) = remove(AtFlags::REMOVEDIR) {

@@ -24,9 +24,7 @@ use crate::interpreter::Interpreter;
 /// Hosts that keep packages cost memory.
 const MOST_HOSTS: usize = 16;
 
-/// A session that costs less to compile than to fork from a host that has just compiled for another: bytes of
-/// source. And what it takes for such a host to pay.
-const LEAST_COMPILED: usize = 2 * 1024;
+/// A host that compiles costs as much as it saves two sessions.
 const FEWEST_COMPILED: usize = 4;
 
 /// What is known of a package on an interpreter.
@@ -188,8 +186,9 @@ pub fn candidates(
     importers
 }
 
+/// A short session costs less to compile than to fork from a host that has just compiled for another.
 fn is_compiled(demand: &Demand<'_>) -> bool {
-    !demand.is_bare && demand.bytes >= LEAST_COMPILED
+    !demand.is_bare && !demand.is_short
 }
 
 fn may_share(demand: &Demand<'_>) -> bool {

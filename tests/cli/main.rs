@@ -40,11 +40,11 @@
 
 mod caching;
 mod cases;
-mod compiling;
 mod consoles;
 mod endings;
 mod finding;
 mod hostile;
+mod hosts;
 mod inline;
 mod interpreters;
 mod interrupted;

@@ -20,7 +20,7 @@ use crate::serve::{Forked, Host, Next};
 /// Waits for words to go on. Returns in copies only.
 pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> io::Result<Forked> {
     let directory = std::env::current_dir()?;
-    let mut host = Host::new(control, fork_unseen);
+    let mut host = Host::new(control, Box::new(fork_unseen));
     match host.run(py) {
         Next::Session(forked) => {
             // It may be another one, with the same in it.

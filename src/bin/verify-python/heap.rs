@@ -77,6 +77,7 @@ impl Heap {
         // shuts down is flushed when they are freed.
         let streams =
             [sys.getattr("stdout")?, sys.getattr("stderr")?].map(|stream| stream.as_ptr() as usize);
+        let loaded = count_libraries();
         let handler = PyCFunction::new_closure(py, None, None, move |arguments, _| {
             let py = arguments.py();
             // A copy that the example forked ends with a status of its own.
@@ -84,8 +85,7 @@ impl Heap {
                 && let Ok(true) = self.is_unobservable(py, streams)
             {
                 crate::observe::tell();
-                // SAFETY: ends the process as `main` would, C's own exit handlers and streams included.
-                unsafe { libc::exit(0) }
+                end_process(loaded);
             }
             self.unfreeze(py)
         })?;
@@ -164,6 +164,38 @@ fn import_unseen<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModu
         modules.del_item(name)?;
     }
     Ok(module)
+}
+
+/// Ends the process as `main` would, with C's own exit handlers; without them where they are the host's alone, which
+/// only give back what the process has. So many libraries had been loaded in the host.
+fn end_process(loaded: u64) -> ! {
+    // SAFETY: both end the process, with what C's streams hold written.
+    unsafe {
+        if count_libraries() != loaded {
+            libc::exit(0);
+        }
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(0)
+    }
+}
+
+/// How many libraries have been loaded into this process so far. Only one that is loaded later, or that is called by
+/// `ctypes`, which is one itself, can have registered something for the end of the process since.
+fn count_libraries() -> u64 {
+    unsafe extern "C" fn look(
+        object: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        count: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: both are live for the call; `count` is the number below.
+        unsafe { *count.cast::<u64>() = (*object).dlpi_adds };
+        // The first one tells of all.
+        1
+    }
+    let mut count: u64 = 0;
+    // SAFETY: calls `look` once.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut count).cast()) };
+    count
 }
 
 #[derive(Clone, Copy)]

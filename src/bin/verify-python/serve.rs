@@ -92,7 +92,15 @@ impl Warm {
         channel: UnixStream,
         at_end: impl FnOnce(Option<&Sandbox>),
     ) -> c_int {
-        let mut host = Host::new(channel, fork_python);
+        let fork = match fork_python(py) {
+            Ok(fork) => fork,
+            Err(error) => {
+                at_end(self.sandbox.as_ref());
+                error.restore(py);
+                return -1;
+            }
+        };
+        let mut host = Host::new(channel, fork);
         match host.run(py) {
             Next::Session(forked) => {
                 // The host's channel, its directory and the other sessions' descriptors are none of this child's
@@ -172,25 +180,27 @@ pub(crate) enum Next {
 }
 
 /// How this process is copied: `None` in the child, or the error's number.
-type Fork = fn(Python<'_>) -> Result<Option<Pid>, i32>;
+type Fork = dyn Fn(Python<'_>) -> Result<Option<Pid>, i32>;
 
-/// Through Python's own `fork`, so that its locks and thread state are right in the child.
-fn fork_python(py: Python<'_>) -> Result<Option<Pid>, i32> {
-    let pid: PyResult<i32> = py
-        .import("posix")
-        .and_then(|posix| posix.call_method0("fork")?.extract());
-    pid.map(Pid::from_raw).map_err(|error| {
-        error
-            .value(py)
-            .getattr("errno")
-            .and_then(|errno| errno.extract())
-            .unwrap_or(libc::EAGAIN)
-    })
+/// Python's own `fork`, with which its locks and thread state are right in the child. Looked up once: after each fork
+/// whatever is touched is copied first.
+fn fork_python(py: Python<'_>) -> PyResult<Box<Fork>> {
+    let fork = py.import("posix")?.getattr("fork")?.unbind();
+    Ok(Box::new(move |py| {
+        let pid: PyResult<i32> = fork.call0(py).and_then(|pid| pid.extract(py));
+        pid.map(Pid::from_raw).map_err(|error| {
+            error
+                .value(py)
+                .getattr("errno")
+                .and_then(|errno| errno.extract())
+                .unwrap_or(libc::EAGAIN)
+        })
+    }))
 }
 
 pub(crate) struct Host {
     channel: UnixStream,
-    fork: Fork,
+    fork: Box<Fork>,
     received: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
     children: Vec<Child>,
@@ -210,7 +220,7 @@ struct Child {
 }
 
 impl Host {
-    pub(crate) fn new(channel: UnixStream, fork: Fork) -> Host {
+    pub(crate) fn new(channel: UnixStream, fork: Box<Fork>) -> Host {
         Host {
             channel,
             fork,

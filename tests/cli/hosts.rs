@@ -1,4 +1,4 @@
-//! Code that a host has compiled before its session starts: nothing is to be seen of it.
+//! What is done before a session starts, its code compiled or its process made: nothing is to be seen of it.
 
 use serde_json::Value;
 
@@ -109,4 +109,38 @@ fn a_host_compiles_for_several_sessions_of_some_length() {
     assert_ne!(of("short.md"), of("long-1.md"), "{found:?}");
     // Who looks at what is alive gets a host that has done nothing.
     assert_ne!(of("counts.md"), of("long-1.md"), "{found:?}");
+}
+
+/// Numbers of processes go up.
+#[test]
+fn the_process_of_a_short_session_is_there_before_it_is_needed() {
+    let starts_one = "```python\nimport os\nchild = os.fork()\nif not child:\n    os._exit(0)\nos.wait()\nprint(child)\n```\n";
+    let project = Project::new()
+        .with("one.md", starts_one)
+        .with("two.md", "```python\nimport os\nprint(os.getpid())\n```\n");
+    let outcomes = outcomes(&project, "-j1");
+    let printed = outcomes.iter().map(|example| {
+        let stdout = example["outcome"]["stdout"].as_str().unwrap();
+        stdout.trim().parse::<u32>().unwrap()
+    });
+    let [child, second] = printed.collect::<Vec<_>>()[..] else {
+        panic!("{outcomes:?}");
+    };
+    assert!(second < child, "{second} began after {child}");
+}
+
+#[test]
+fn a_process_that_has_died_before_it_is_needed_is_made_again() {
+    let kills_all = "```python\nimport os\nparent = os.getppid()\nkilled = 0\n\
+        for other in open(f'/proc/{parent}/task/{parent}/children').read().split():\n    \
+        if int(other) != os.getpid():\n        os.kill(int(other), 9)\n        killed += 1\nprint(killed)\n```\n";
+    let project = Project::new()
+        .with("one.md", kills_all)
+        .with("two.md", "```python\nprint('two')\n```\n")
+        .with("three.md", "```python\nprint('three')\n```\n");
+    let outcomes = outcomes(&project, "-j1");
+    let printed = outcomes
+        .iter()
+        .map(|example| example["outcome"]["stdout"].as_str().unwrap());
+    assert_eq!(printed.collect::<Vec<_>>(), ["1\n", "three\n", "two\n"]);
 }
