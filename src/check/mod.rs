@@ -361,7 +361,7 @@ fn run_all<'a>(
             &weights,
             settings
                 .jobs
-                .unwrap_or_else(|| jobs_at_once(run, plans, &jobs)),
+                .unwrap_or_else(|| jobs_at_once(run, plans, &jobs, snapshots)),
             |index, next| {
                 let job = |index: usize| {
                     let number = jobs[index];
@@ -538,11 +538,17 @@ fn weight(book: &Book, plan: &SessionPlan, last_run: &LastRun) -> Duration {
 
 /// As many as there are processors. One more where most sessions are short: their time goes to making and ending
 /// processes, which one of them waits for while others run.
-fn jobs_at_once(run: &Run<'_>, plans: &[SessionPlan], jobs: &[usize]) -> usize {
+fn jobs_at_once(
+    run: &Run<'_>,
+    plans: &[SessionPlan],
+    jobs: &[usize],
+    snapshots: &Snapshots,
+) -> usize {
     let is_short = |&&job: &&usize| is_short(run.book, &plans[job]);
     let short = jobs.iter().filter(is_short).count();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors + usize::from(2 * short > jobs.len())
+    let are_short = 2 * short > jobs.len() && !snapshots.has_packages();
+    processors + usize::from(are_short)
 }
 
 /// The interpreter's version in the terms of version specifiers.

@@ -151,6 +151,10 @@ impl<'a> Runner<'_, 'a> {
         let snapshot = self
             .snapshots
             .of(&demand, &(page.key.clone(), job.plan.place));
+        if snapshot.is_some() {
+            // With a package it is not short.
+            return Ok(());
+        }
         let directory = host.root().join(job.number.to_string());
         let session = Session::open(self, (&host, snapshot), job.plan, &directory)?;
         if let Some(running) = session.begun()? {

@@ -143,6 +143,11 @@ impl Snapshots {
         found.filter(is_tried)
     }
 
+    /// Whether there are sessions that it gives packages.
+    pub fn has_packages(&self) -> bool {
+        !self.roots.is_empty()
+    }
+
     /// From now on nothing is imported for this session.
     pub fn refuse(&self, session: (String, usize)) {
         self.refused().insert(session);
