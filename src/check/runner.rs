@@ -15,6 +15,7 @@ use super::session::Session;
 use super::{Run, SessionPlan, Tell, demand, is_short};
 use crate::attributes::Need;
 use crate::cache::{Found, Ran, Why};
+use crate::demand::Demand;
 use crate::digest::Digest;
 use crate::example::{Example, Kind};
 use crate::host::{Host, Hosts, Running, Snapshot};
@@ -98,15 +99,10 @@ impl<'a> Runner<'_, 'a> {
             let _ = self.make_ready(next);
         }
         let demand = demand(self.run.book, job.plan);
-        let hosts = if demand.is_bare {
-            self.bare
-        } else {
-            self.hosts
-        };
+        let hosts = self.hosts_for(&demand);
         let mut told = HashSet::new();
         let shared = hosts.shared()?;
-        let page = &self.run.book.pages[job.plan.page];
-        let key = (page.key.clone(), job.plan.place);
+        let key = self.key(job);
         let snapshot = self.snapshots.of(&demand, &key);
         let ready = self.ready().remove(&job.number);
         let ready = ready.filter(|ready| Arc::ptr_eq(&ready.host, &shared));
@@ -141,26 +137,32 @@ impl<'a> Runner<'_, 'a> {
             return Ok(());
         }
         let demand = demand(self.run.book, job.plan);
-        let hosts = if demand.is_bare {
-            self.bare
-        } else {
-            self.hosts
-        };
+        let hosts = self.hosts_for(&demand);
         let host = hosts.shared()?;
-        let page = &self.run.book.pages[job.plan.page];
-        let snapshot = self
-            .snapshots
-            .of(&demand, &(page.key.clone(), job.plan.place));
-        if snapshot.is_some() {
+        if self.snapshots.of(&demand, &self.key(job)).is_some() {
             // With a package it is not short.
             return Ok(());
         }
         let directory = host.root().join(job.number.to_string());
-        let session = Session::open(self, (&host, snapshot), job.plan, &directory)?;
+        let session = Session::open(self, (&host, None), job.plan, &directory)?;
         if let Some(running) = session.begun()? {
             self.ready().insert(job.number, Ready { host, running });
         }
         Ok(())
+    }
+
+    fn hosts_for(&self, demand: &Demand<'_>) -> &Hosts<'a> {
+        if demand.is_bare {
+            self.bare
+        } else {
+            self.hosts
+        }
+    }
+
+    /// What a session is known by from one run to the next.
+    fn key(&self, job: &Job<'_>) -> (String, usize) {
+        let page = &self.run.book.pages[job.plan.page];
+        (page.key.clone(), job.plan.place)
     }
 
     fn ready(&self) -> MutexGuard<'_, HashMap<usize, Ready>> {
@@ -180,8 +182,7 @@ impl<'a> Runner<'_, 'a> {
         let Some(traces) = self.traces else {
             return self.session_on(ground, ready, job, &mut None, tell);
         };
-        let page = &self.run.book.pages[job.plan.page];
-        let key = (page.key.clone(), job.plan.place);
+        let key = self.key(job);
         let mut trace = traces
             .take(&key)
             .filter(|trace| Arc::ptr_eq(&trace.host, shared));

@@ -1,13 +1,13 @@
 //! Source text to code, as CPython compiles a file; and the code that a session finds compiled.
 //!
 //! Compiling takes a process that has just been forked nearly twice as long as one that has compiled before: nothing
-//! that the compiler touches is in its caches. So a host that its sessions are told of may compile for them
-//! before it forks them, and the child has the code in the memory that it shares. It is only what the child would
-//! have made itself: of a source that is wrong or that the compiler warns of nothing is kept, and the child compiles
-//! that, and says so, at its time.
+//! that the compiler touches is in its caches. So a host that is told what a session will run compiles it before it
+//! forks the session, which finds the code in its memory. It is only what the session would have made itself: of a
+//! source that is wrong, or that the compiler warns of, nothing is kept, and the session compiles that, and says so, at
+//! its time.
 //!
-//! The compiler may be made to crash or to take for ever. A host that does so is lost, and its sessions run again
-//! where each compiles for itself.
+//! A source may make the compiler crash, or take for ever. A host to which that happens is lost, and its sessions run
+//! again where each compiles for itself; so the first host, on which all others depend, is told nothing.
 
 use std::collections::VecDeque;
 use std::ffi::{CString, c_char, c_int};
