@@ -42,7 +42,7 @@ impl Proof {
         let seen = |result: &ExampleResult<'_>| {
             let seen = Seen {
                 outcome: result.outcome.clone()?,
-                context: results.contexts[&result.at].clone(),
+                context: Context::clone(&results.contexts[&result.at]),
                 verdict: result.verdict.clone(),
             };
             Some((result.at, seen))

@@ -281,7 +281,7 @@ impl Draft {
                     let candidate = Candidate {
                         change,
                         outcome: outcome.clone(),
-                        context: context.clone(),
+                        context: normalize::Context::clone(context),
                     };
                     candidates.insert(result.at, candidate);
                 }

@@ -67,7 +67,7 @@ pub struct Results<'a> {
     /// In page order; only pages with selected examples.
     pub pages: Vec<PageResult<'a>>,
     /// Session directories by page and position, as normalising rules need them.
-    pub contexts: HashMap<At, Context>,
+    pub contexts: HashMap<At, Arc<Context>>,
     pub stopped_early: bool,
     /// When it began and ended.
     pub span: Range<SystemTime>,

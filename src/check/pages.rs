@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
@@ -34,6 +35,25 @@ struct Waiting<'a> {
     notes: Vec<(usize, SessionNote<'a>)>,
     keys: Vec<Digest>,
     ran: Vec<Ran>,
+}
+
+/// What the sessions of a page leave to be kept.
+struct Done {
+    is_whole: bool,
+    summary: Summary,
+    keys: Vec<Digest>,
+    ran: Vec<Ran>,
+}
+
+impl Waiting<'_> {
+    fn done(&mut self) -> Done {
+        Done {
+            is_whole: self.missing == 0,
+            summary: Summary::of(&self.results),
+            keys: std::mem::take(&mut self.keys),
+            ran: std::mem::take(&mut self.ran),
+        }
+    }
 }
 
 impl<'a> Pages<'a> {
@@ -75,9 +95,9 @@ impl<'a> Pages<'a> {
         self.missing -= 1;
         self.results.sessions += 1;
         self.results.kept += usize::from(session.why == Why::Unchanged);
+        let context = Arc::new(session.context);
         for result in &session.results {
-            let context = session.context.clone();
-            self.results.contexts.insert(result.at, context);
+            self.results.contexts.insert(result.at, context.clone());
         }
         if let Some(rerun) = session.rerun {
             self.reruns.entry(plan.page).or_default().add(rerun);
@@ -99,6 +119,11 @@ impl<'a> Pages<'a> {
         waiting.results.extend(session.results);
         waiting.keys.extend(session.key);
         waiting.ran.extend(session.ran);
+        if waiting.missing == 0 {
+            // Now, not when its turn comes: what is to be kept of a whole book is long.
+            let done = waiting.done();
+            self.keep(plan.page, done);
+        }
         while let Some(first) = self
             .waiting
             .first_entry()
@@ -123,31 +148,30 @@ impl<'a> Pages<'a> {
             examples,
             sessions: notes.map(|(_, note)| note).collect(),
         };
-        self.keep(number, &result, waiting);
         tell(&Event::Page(&result))?;
         self.results.pages.push(result);
         Ok(())
     }
 
-    fn keep(&mut self, number: usize, result: &PageResult<'_>, waiting: Waiting<'a>) {
+    fn keep(&mut self, number: usize, done: Done) {
         let Some(keeping) = self.run.keeping else {
             return;
         };
         let page = &self.run.book.pages[number];
-        let sessions = waiting.keys.len();
-        let passed = waiting.missing == 0 && waiting.ran.iter().all(Ran::is_kept);
+        let sessions = done.keys.len();
+        let passed = done.is_whole && done.ran.iter().all(Ran::is_kept);
         let whole = (keeping.whole[number] && passed).then(|| WholePage {
             text: keeping.texts[number],
-            sessions: waiting.keys,
+            sessions: done.keys,
             unchanged: Unchanged {
-                summary: Summary::of(&result.examples),
+                summary: done.summary,
                 sessions,
                 protections: self.protections.clone(),
             },
         });
         let is_news = |whole: &WholePage| keeping.cache.unchanged(&page.key, whole.text).is_none();
-        if !waiting.ran.is_empty() || whole.as_ref().is_some_and(is_news) {
-            keeping.cache.keep(&page.key, whole, waiting.ran);
+        if !done.ran.is_empty() || whole.as_ref().is_some_and(is_news) {
+            keeping.cache.keep(&page.key, whole, done.ran);
             self.has_written = true;
         }
     }
@@ -155,9 +179,12 @@ impl<'a> Pages<'a> {
     /// What a run that ended early has of its last pages is shown as well, unless somebody stopped it, who will ask
     /// again.
     pub(super) fn finish(mut self, began: SystemTime, tell: Tell<'_>) -> Result<Results<'a>> {
-        for (page, waiting) in std::mem::take(&mut self.waiting) {
+        for (page, mut waiting) in std::mem::take(&mut self.waiting) {
             let is_shown = waiting.missing == 0 || !self.run.is_stopped();
             if is_shown && !waiting.results.is_empty() {
+                if waiting.missing > 0 {
+                    self.keep(page, waiting.done());
+                }
                 self.emit(page, waiting, tell)?;
             }
         }
