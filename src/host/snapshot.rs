@@ -13,6 +13,9 @@ use crate::protocol::{self, ProcessLimits, Program, Report};
 /// How long a package may take to be imported.
 const IMPORT_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long it may take to hear a request.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+
 /// Ends with all that came from it when it is dropped.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -79,6 +82,9 @@ impl Importing {
             return Err("it prints".to_owned());
         }
         let channel = process.control.try_clone().map_err(|_| gone())?;
+        // One that compiles for ever hears nothing, and whoever has more to say than a socket holds must not wait for it.
+        let limited = channel.set_write_timeout(Some(SEND_LIMIT));
+        limited.map_err(|_| gone())?;
         Ok(Snapshot {
             origin: Arc::new(process.origin.beside(process.setup.session, channel)),
             packages,
