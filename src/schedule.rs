@@ -43,8 +43,9 @@ pub fn interrupted() -> bool {
 }
 
 /// Runs `work` for each job on `threads` threads, the longest first, and hands each result to `on_result`
-/// as it comes. With each job `work` is told of one that will be begun at about its end. No job is begun after one whose result `is_enough`. `stop` ends what is running when a
-/// signal asks for it, or when results can't be handed over any more.
+/// as it comes. With each job `work` is told of one that will be begun at about its end. No job is begun
+/// after one whose result `is_enough`. `stop` ends what is running when a signal asks for it, or when results
+/// can't be handed over any more.
 pub fn run<T: Send>(
     durations: &[Duration],
     threads: usize,

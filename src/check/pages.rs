@@ -37,25 +37,6 @@ struct Waiting<'a> {
     ran: Vec<Ran>,
 }
 
-/// What the sessions of a page leave to be kept.
-struct Done {
-    is_whole: bool,
-    summary: Summary,
-    keys: Vec<Digest>,
-    ran: Vec<Ran>,
-}
-
-impl Waiting<'_> {
-    fn done(&mut self) -> Done {
-        Done {
-            is_whole: self.missing == 0,
-            summary: Summary::of(&self.results),
-            keys: std::mem::take(&mut self.keys),
-            ran: std::mem::take(&mut self.ran),
-        }
-    }
-}
-
 impl<'a> Pages<'a> {
     pub(super) fn new(
         run: &Run<'a>,
@@ -121,8 +102,7 @@ impl<'a> Pages<'a> {
         waiting.ran.extend(session.ran);
         if waiting.missing == 0 {
             // Now, not when its turn comes: what is to be kept of a whole book is long.
-            let done = waiting.done();
-            self.keep(plan.page, done);
+            self.keep(plan.page);
         }
         while let Some(first) = self
             .waiting
@@ -153,25 +133,31 @@ impl<'a> Pages<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, number: usize, done: Done) {
-        let Some(keeping) = self.run.keeping else {
+    /// Keeps what the sessions of a page have left so far, which waits for its turn to be told.
+    fn keep(&mut self, number: usize) {
+        let (Some(keeping), Some(waiting)) = (self.run.keeping, self.waiting.get_mut(&number))
+        else {
             return;
         };
+        let (keys, ran) = (
+            std::mem::take(&mut waiting.keys),
+            std::mem::take(&mut waiting.ran),
+        );
         let page = &self.run.book.pages[number];
-        let sessions = done.keys.len();
-        let passed = done.is_whole && done.ran.iter().all(Ran::is_kept);
+        let sessions = keys.len();
+        let passed = waiting.missing == 0 && ran.iter().all(Ran::is_kept);
         let whole = (keeping.whole[number] && passed).then(|| WholePage {
             text: keeping.texts[number],
-            sessions: done.keys,
+            sessions: keys,
             unchanged: Unchanged {
-                summary: done.summary,
+                summary: Summary::of(&waiting.results),
                 sessions,
                 protections: self.protections.clone(),
             },
         });
         let is_news = |whole: &WholePage| keeping.cache.unchanged(&page.key, whole.text).is_none();
-        if !done.ran.is_empty() || whole.as_ref().is_some_and(is_news) {
-            keeping.cache.keep(&page.key, whole, done.ran);
+        if !ran.is_empty() || whole.as_ref().is_some_and(is_news) {
+            keeping.cache.keep(&page.key, whole, ran);
             self.has_written = true;
         }
     }
@@ -179,12 +165,16 @@ impl<'a> Pages<'a> {
     /// What a run that ended early has of its last pages is shown as well, unless somebody stopped it, who will ask
     /// again.
     pub(super) fn finish(mut self, began: SystemTime, tell: Tell<'_>) -> Result<Results<'a>> {
-        for (page, mut waiting) in std::mem::take(&mut self.waiting) {
-            let is_shown = waiting.missing == 0 || !self.run.is_stopped();
+        let is_stopped = self.run.is_stopped();
+        let parts = self.waiting.iter();
+        let parts = parts.filter(|(_, waiting)| waiting.missing > 0 && !waiting.results.is_empty());
+        let parts: Vec<usize> = parts.map(|(&number, _)| number).collect();
+        for number in parts.into_iter().filter(|_| !is_stopped) {
+            self.keep(number);
+        }
+        for (page, waiting) in std::mem::take(&mut self.waiting) {
+            let is_shown = waiting.missing == 0 || !is_stopped;
             if is_shown && !waiting.results.is_empty() {
-                if waiting.missing > 0 {
-                    self.keep(page, waiting.done());
-                }
                 self.emit(page, waiting, tell)?;
             }
         }

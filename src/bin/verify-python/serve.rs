@@ -92,15 +92,7 @@ impl Warm {
         channel: UnixStream,
         at_end: impl FnOnce(Option<&Sandbox>),
     ) -> c_int {
-        let fork = match fork_python(py) {
-            Ok(fork) => fork,
-            Err(error) => {
-                at_end(self.sandbox.as_ref());
-                error.restore(py);
-                return -1;
-            }
-        };
-        let mut host = Host::new(channel, fork);
+        let mut host = Host::new(channel, fork_python(self.interpreter.fork.clone_ref(py)));
         match host.run(py) {
             Next::Session(forked) => {
                 // The host's channel, its directory and the other sessions' descriptors are none of this child's
@@ -182,11 +174,9 @@ pub(crate) enum Next {
 /// How this process is copied: `None` in the child, or the error's number.
 type Fork = dyn Fn(Python<'_>) -> Result<Option<Pid>, i32>;
 
-/// Python's own `fork`, with which its locks and thread state are right in the child. Looked up once: after each fork
-/// whatever is touched is copied first.
-fn fork_python(py: Python<'_>) -> PyResult<Box<Fork>> {
-    let fork = py.import("posix")?.getattr("fork")?.unbind();
-    Ok(Box::new(move |py| {
+/// By Python's own `fork`, with which its locks and thread state are right in the child.
+fn fork_python(fork: Py<PyAny>) -> Box<Fork> {
+    Box::new(move |py| {
         let pid: PyResult<i32> = fork.call0(py).and_then(|pid| pid.extract(py));
         pid.map(Pid::from_raw).map_err(|error| {
             error
@@ -195,7 +185,7 @@ fn fork_python(py: Python<'_>) -> PyResult<Box<Fork>> {
                 .and_then(|errno| errno.extract())
                 .unwrap_or(libc::EAGAIN)
         })
-    }))
+    })
 }
 
 pub(crate) struct Host {
@@ -244,7 +234,9 @@ impl Host {
                 }
             }
             let (hung_up, ended) = self.wait();
-            self.reap_all(ended);
+            for index in ended {
+                self.reap(index);
+            }
             self.children
                 .retain(|child| !child.reaped || !child.leftovers.is_empty());
             if hung_up {
@@ -372,16 +364,8 @@ impl Host {
         }
     }
 
-    /// Who came to an end by itself comes first: a process that has come to us since may be its orphan, which has
-    /// time to go on, and would be ended at once as that of a session which is to end.
-    fn reap_all(&mut self, mut ended: Vec<usize>) {
-        ended.sort_by_key(|&index| self.children[index].condemned);
-        for index in ended {
-            self.reap(index);
-        }
-    }
-
-    /// Takes in who has come to an end by itself up to now.
+    /// Takes in who has come to an end by itself up to now, before a session that is to end takes a process which has
+    /// come to us since for its own: it may be an orphan of theirs, which has time to go on, and would be ended at once.
     fn reap_the_willing(&mut self) {
         let has_ended = |child: &Child| {
             let mut polled = [PollFd::new(&child.ended, PollFlags::IN)];
@@ -397,6 +381,9 @@ impl Host {
     }
 
     fn reap(&mut self, index: usize) {
+        if self.children[index].reaped {
+            return;
+        }
         let pid = self.children[index].pid;
         let Ok(Some((_, status))) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) else {
             return;

@@ -34,6 +34,8 @@ pub(crate) struct Interpreter {
     pub(crate) preloaded: &'static Preloaded,
     /// What the host has compiled of what will run.
     pub(crate) compiled: Compiled,
+    /// The host's way to make a session: to look it up after a fork would copy whatever that touches.
+    pub(crate) fork: Py<PyAny>,
     compile: Py<PyAny>,
     stdout: Py<PyAny>,
     stderr: Py<PyAny>,
@@ -79,6 +81,7 @@ impl Interpreter {
             ],
             preloaded,
             compiled: Compiled::default(),
+            fork: py.import("posix")?.getattr("fork")?.unbind(),
             compile: py.import("builtins")?.getattr("compile")?.unbind(),
             stdout: sys.getattr("stdout")?.unbind(),
             stderr: sys.getattr("stderr")?.unbind(),
