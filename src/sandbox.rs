@@ -28,9 +28,13 @@ const SYSTEM: &[&str] = &[
     "/nix/store",
     "/gnu/store",
     "/sys/devices/system",
-    "/sys/fs/cgroup",
     "/sys/kernel/mm/transparent_hugepage",
 ];
+
+/// Where the kernel says how much time and memory a group of processes gets; one mount for all of that, or one for each
+/// kind. Other kinds are left out: every session copies all mounts, and nobody asks for them.
+const GROUPS: &str = "/sys/fs/cgroup";
+const KINDS: &[&str] = &["cpu", "memory", "unified"];
 
 /// What a Python's prefix holds that belongs to Python. A prefix can be a home directory.
 const OF_A_PREFIX: &[&str] = &[
@@ -122,6 +126,7 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     }
     let mut readable = BTreeSet::new();
     readable.extend(SYSTEM.iter().map(PathBuf::from));
+    readable.extend(of_groups(Path::new(GROUPS)));
     readable.extend(of_python(interpreter));
     let mut hidden = unreadable_to_others(Path::new("/etc"));
     let mut sources = elsewhere(&interpreter.purelib);
@@ -143,6 +148,13 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     })
 }
 
+fn of_groups(directory: &Path) -> Vec<PathBuf> {
+    if directory.join("cgroup.controllers").exists() {
+        return vec![directory.to_owned()];
+    }
+    KINDS.iter().map(|kind| directory.join(kind)).collect()
+}
+
 fn of_python(interpreter: &Interpreter) -> Vec<PathBuf> {
     // What Python says of its base is a guess up to 3.10, so the files themselves are asked as well.
     let real = interpreter.executable.canonicalize();
@@ -153,13 +165,24 @@ fn of_python(interpreter: &Interpreter) -> Vec<PathBuf> {
         .flatten()
         .filter_map(|file| file.parent()?.parent())
         .chain([interpreter.prefix.as_path()]);
-    let mut paths: Vec<PathBuf> = prefixes
-        .flat_map(|prefix| OF_A_PREFIX.iter().map(|part| prefix.join(part)))
-        .collect();
+    let mut paths: Vec<PathBuf> = prefixes.flat_map(of_prefix).collect();
     paths.push(interpreter.executable.clone());
     paths.push(interpreter.base_executable.clone());
     paths.push(interpreter.libpython.clone());
     paths
+}
+
+/// What belongs to Python, as a whole where there is nothing else.
+fn of_prefix(prefix: &Path) -> Vec<PathBuf> {
+    let is_known = |entry: fs::DirEntry| OF_A_PREFIX.iter().any(|part| entry.file_name() == *part);
+    let has_others = fs::read_dir(prefix).map_or(true, |mut entries| {
+        entries.any(|entry| !entry.is_ok_and(is_known))
+    });
+    if has_others {
+        OF_A_PREFIX.iter().map(|part| prefix.join(part)).collect()
+    } else {
+        vec![prefix.to_owned()]
+    }
 }
 
 /// Directories outside of `site-packages` from which its packages are imported: `.pth` files name them,

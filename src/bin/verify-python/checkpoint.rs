@@ -13,14 +13,15 @@ use std::os::unix::net::UnixStream;
 
 use pyo3::prelude::*;
 use rustix::process::Pid;
+use verify::protocol::SessionSetup;
 
 use crate::isolation;
-use crate::serve::{Forked, Host, Next};
+use crate::serve::{Copied, Forked, Host, Next};
 
 /// Waits for words to go on. Returns in copies only.
 pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> io::Result<Forked> {
     let directory = std::env::current_dir()?;
-    let mut host = Host::new(control, Box::new(fork_unseen));
+    let mut host = Host::new(control, &fork_unseen);
     match host.run(py) {
         Next::Session(forked) => {
             // It may be another one, with the same in it.
@@ -37,7 +38,7 @@ pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> io::Result<Forked> {
 
 /// Not through Python's own `fork`: that runs what examples have registered for a fork, and gives `random` a new
 /// seed. The process has one thread, which holds all of Python's locks, and goes on holding them in the copy.
-fn fork_unseen(_py: Python<'_>) -> Result<Option<Pid>, i32> {
+fn fork_unseen(_py: Python<'_>, _setup: &SessionSetup) -> Copied {
     // SAFETY: the process has one thread.
     match unsafe { libc::fork() } {
         -1 => Err(std::io::Error::last_os_error()

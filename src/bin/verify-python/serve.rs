@@ -92,7 +92,14 @@ impl Warm {
         channel: UnixStream,
         at_end: impl FnOnce(Option<&Sandbox>),
     ) -> c_int {
-        let mut host = Host::new(channel, fork_python(self.interpreter.fork.clone_ref(py)));
+        let fork = |py: Python<'_>, setup: &SessionSetup| {
+            let copy = || fork_python(py, &self.interpreter.fork);
+            match &self.sandbox {
+                Some(sandbox) => sandbox.fork(setup.own_network, copy),
+                None => copy(),
+            }
+        };
+        let mut host = Host::new(channel, &fork);
         match host.run(py) {
             Next::Session(forked) => {
                 // The host's channel, its directory and the other sessions' descriptors are none of this child's
@@ -171,26 +178,27 @@ pub(crate) enum Next {
     HungUp,
 }
 
-/// How this process is copied: `None` in the child, or the error's number.
-type Fork = dyn Fn(Python<'_>) -> Result<Option<Pid>, i32>;
+/// What became of a fork: `None` in the child, or the error's number.
+pub(crate) type Copied = Result<Option<Pid>, i32>;
+
+/// How this process is copied for a session.
+type Fork<'f> = dyn Fn(Python<'_>, &SessionSetup) -> Copied + 'f;
 
 /// By Python's own `fork`, with which its locks and thread state are right in the child.
-fn fork_python(fork: Py<PyAny>) -> Box<Fork> {
-    Box::new(move |py| {
-        let pid: PyResult<i32> = fork.call0(py).and_then(|pid| pid.extract(py));
-        pid.map(Pid::from_raw).map_err(|error| {
-            error
-                .value(py)
-                .getattr("errno")
-                .and_then(|errno| errno.extract())
-                .unwrap_or(libc::EAGAIN)
-        })
+fn fork_python(py: Python<'_>, fork: &Py<PyAny>) -> Copied {
+    let pid: PyResult<i32> = fork.call0(py).and_then(|pid| pid.extract(py));
+    pid.map(Pid::from_raw).map_err(|error| {
+        error
+            .value(py)
+            .getattr("errno")
+            .and_then(|errno| errno.extract())
+            .unwrap_or(libc::EAGAIN)
     })
 }
 
-pub(crate) struct Host {
+pub(crate) struct Host<'f> {
     channel: UnixStream,
-    fork: Box<Fork>,
+    fork: &'f Fork<'f>,
     received: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
     children: Vec<Child>,
@@ -209,8 +217,8 @@ struct Child {
     reaped: bool,
 }
 
-impl Host {
-    pub(crate) fn new(channel: UnixStream, fork: Box<Fork>) -> Host {
+impl<'f> Host<'f> {
+    pub(crate) fn new(channel: UnixStream, fork: &'f Fork<'f>) -> Host<'f> {
         Host {
             channel,
             fork,
@@ -319,7 +327,7 @@ impl Host {
         drop(descriptors);
         let mut status = File::from(status);
         let compiled = Compiled::of(py, sources);
-        match (self.fork)(py) {
+        match (self.fork)(py, &setup) {
             Ok(None) => Some(Forked {
                 setup,
                 control,

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use verify::protocol::{Protections, SandboxSetup, SessionSetup};
 
+use crate::serve::Copied;
 use namespaces::Namespaces;
 
 /// The layers that this host has.
@@ -49,6 +50,15 @@ impl Sandbox {
         (channel, sandbox)
     }
 
+    /// Forks a session, in the network that it is to have.
+    pub(crate) fn fork(&self, own_network: bool, fork: impl FnOnce() -> Copied) -> Copied {
+        if own_network {
+            self.namespaces.fork_in_own_network(fork)
+        } else {
+            fork()
+        }
+    }
+
     /// Shuts this process, a fresh child of the host, in for good. Nothing of the sandbox stays open in it.
     pub(crate) fn shut_in(self, setup: &SessionSetup) -> io::Result<()> {
         let step = |what: &'static str| {
@@ -56,7 +66,7 @@ impl Sandbox {
         };
         let private = self
             .namespaces
-            .shut_in(&setup.directory, setup.own_network)
+            .shut_in(&setup.directory)
             .map_err(step("namespaces"))?;
         syscalls::drop_capabilities().map_err(step("capabilities"))?;
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
@@ -78,7 +88,7 @@ impl Sandbox {
 
     /// Whether a process that started this one has stayed behind outside of its namespaces.
     pub(crate) fn has_outside(&self) -> bool {
-        self.namespaces.files || self.namespaces.network
+        self.namespaces.files || self.namespaces.network.is_some()
     }
 
     /// What holds for every session of this host.
@@ -106,12 +116,12 @@ impl Sandbox {
             )),
             (_, true) => None,
         };
-        let network = match (self.namespaces.network, &self.syscalls) {
-            (false, _) => Some(format!("network namespaces are refused ({refused})")),
-            (true, None) => Some(
+        let network = match (&self.namespaces.network, &self.syscalls) {
+            (None, _) => Some(format!("network namespaces are refused ({refused})")),
+            (Some(_), None) => Some(
                 "the kernel offers no seccomp, so not every kind of socket is cut off".to_owned(),
             ),
-            (true, Some(_)) => None,
+            (Some(_), Some(_)) => None,
         };
         let processes = match (landlock, self.namespaces.processes, &self.syscalls) {
             (6.., true, _) => None,

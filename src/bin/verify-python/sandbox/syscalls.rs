@@ -137,7 +137,9 @@ impl Filter {
             .map(with_flag)
             .collect();
         denied.insert(libc::SYS_clone, namespaces?);
-        Ok(Filter(compile(denied, libc::EPERM)?))
+        let mut program = pass(denied.keys());
+        program.extend(compile(denied, libc::EPERM)?);
+        Ok(Filter(program))
     }
 
     /// Installs it for this process and all that it starts, for good.
@@ -212,21 +214,46 @@ fn compile(rules: Rules, error: libc::c_int) -> Result<BpfProgram, seccompiler::
     Ok(program)
 }
 
+// Instructions of classic BPF, from `linux/bpf_common.h`, and what a filter answers, from `linux/seccomp.h`.
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const OFFSET_OF_NUMBER: u32 = 0;
+/// Where the numbers of the x32 calls begin.
+const FOREIGN: u32 = 0x4000_0000;
+const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
+
+const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// Allows at once what no rule is for; behind it stands the program with the rules, which compares with each number in
+/// turn. For every session the kernel runs the whole for all numbers that it has. What an architecture that is not ours
+/// means by a number is asked by the host's filters, which hold as well.
+fn pass<'a>(ruled: impl Iterator<Item = &'a i64>) -> BpfProgram {
+    let ruled = ruled.filter_map(|&number| u32::try_from(number).ok());
+    let mut program = vec![instruction(LOAD, 0, 0, OFFSET_OF_NUMBER)];
+    let mut first = 0;
+    for number in ruled.chain([FOREIGN]) {
+        if first < number {
+            program.extend([
+                instruction(JUMP_IF_AT_LEAST, 2, 0, number),
+                instruction(JUMP_IF_AT_LEAST, 0, 1, first),
+                instruction(RETURN, 0, 0, ALLOW),
+            ]);
+        }
+        first = number + 1;
+    }
+    program
+}
+
 /// Denies the x32 numbers of system calls, by which each could be called past a rule on its own number.
 #[cfg(target_arch = "x86_64")]
 const FOREIGN_NUMBERS: &[sock_filter] = {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    const OFFSET_OF_NUMBER: u32 = 0;
-    const X32: u32 = 0x4000_0000;
     const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS.cast_unsigned(); // SECCOMP_RET_ERRNO
-    const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
-        sock_filter { code, jt, jf, k }
-    }
     &[
         instruction(LOAD, 0, 0, OFFSET_OF_NUMBER),
-        instruction(JUMP_IF_AT_LEAST, 0, 1, X32),
+        instruction(JUMP_IF_AT_LEAST, 0, 1, FOREIGN),
         instruction(RETURN, 0, 0, ENOSYS),
     ]
 };
