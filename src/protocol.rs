@@ -151,6 +151,9 @@ pub struct SessionSetup {
     pub seal: Seal,
     /// What is the session's of the file system; `scratch` lies in it.
     pub directory: PathBuf,
+    /// Whether no other process of the session was started before: what lies beside `scratch` is an earlier
+    /// session's.
+    pub is_first: bool,
     /// Working directory, `HOME`, `TMPDIR` and `sys.path[0]` of the session.
     pub scratch: PathBuf,
     /// Whether the session needs a loopback that it shares with no other session.

@@ -82,7 +82,7 @@ impl Past {
             .holding
             .checked_sub(1)
             .map_or(0, |last| self.saved[last]);
-        session.go_on(running, saved)?;
+        session.go_on(running, self.holding, saved)?;
         Ok(self.holding)
     }
 

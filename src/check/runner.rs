@@ -1,9 +1,8 @@
 //! One session from its first example to its last: what is run of it, in which order, and what is said of it.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -18,7 +17,7 @@ use crate::cache::{Found, Ran, Why};
 use crate::demand::Demand;
 use crate::digest::Digest;
 use crate::example::{Example, Kind};
-use crate::host::{Host, Hosts, Running, Snapshot};
+use crate::host::{Host, Hosts, Running, Snapshot, is_filled};
 use crate::normalize::Context;
 use crate::protocol::Observed;
 use crate::report::{Event, ExampleResult, Rerun};
@@ -45,6 +44,7 @@ pub(super) struct Runner<'h, 'a> {
 /// A session's process that waits for its first example.
 pub(super) struct Ready {
     host: Arc<Host>,
+    directory: PathBuf,
     running: Running,
 }
 
@@ -106,7 +106,7 @@ impl<'a> Runner<'_, 'a> {
         let snapshot = self.snapshots.of(&demand, &key);
         let ready = self.ready().remove(&job.number);
         let ready = ready.filter(|ready| Arc::ptr_eq(&ready.host, &shared));
-        let ready = ready.and_then(|ready| ready.running.awake());
+        let ready = ready.and_then(|ready| Some((ready.directory, ready.running.awake()?)));
         // What an example did when its host died may not be its own doing.
         let mut tell = |result: &ExampleResult<'_>| {
             if shared.is_lost() || snapshot.is_some_and(Snapshot::is_lost) {
@@ -143,10 +143,16 @@ impl<'a> Runner<'_, 'a> {
             // With a package it is not short.
             return Ok(());
         }
-        let directory = host.root().join(job.number.to_string());
+        let directory = host.directory();
         let session = Session::open(self, (&host, None), job.plan, &directory)?;
         if let Some(running) = session.begun()? {
-            self.ready().insert(job.number, Ready { host, running });
+            drop(session);
+            let ready = Ready {
+                host,
+                directory,
+                running,
+            };
+            self.ready().insert(job.number, ready);
         }
         Ok(())
     }
@@ -174,7 +180,7 @@ impl<'a> Runner<'_, 'a> {
         &self,
         hosts: &Hosts<'_>,
         shared: &Arc<Host>,
-        (snapshot, ready): (Option<&Snapshot>, Option<Running>),
+        (snapshot, ready): (Option<&Snapshot>, Option<(PathBuf, Running)>),
         job: &Job<'_>,
         tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
     ) -> Result<Option<SessionResults<'a>>> {
@@ -221,20 +227,17 @@ impl<'a> Runner<'_, 'a> {
     fn session_on(
         &self,
         (host, snapshot): (&Host, Option<&Snapshot>),
-        ready: Option<Running>,
+        ready: Option<(PathBuf, Running)>,
         job: &Job<'_>,
         trace: &mut Option<Trace>,
         tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
     ) -> Result<Option<SessionResults<'a>>> {
-        let Job {
-            number,
-            plan,
-            found,
-        } = *job;
+        let Job { plan, found, .. } = *job;
         let started = SystemTime::now();
-        let directory = match &trace {
-            Some(trace) => trace.directory.clone(),
-            None => host.root().join(number.to_string()),
+        let (directory, ready) = match (&trace, ready) {
+            (Some(trace), _) => (trace.directory.clone(), None),
+            (None, Some((directory, running))) => (directory, Some(running)),
+            (None, None) => (host.directory(), None),
         };
         let mut session = Session::open(self, (host, snapshot), plan, &directory)?;
         if let Some(running) = ready {
@@ -246,14 +249,17 @@ impl<'a> Runner<'_, 'a> {
         let watched = session.watched(&results);
         let context = session.context.clone();
         let (scratch, saved) = (session.scratch.clone(), session.files_saved());
+        let is_gone = session.is_gone();
         drop(session);
         let rerun = past.as_ref().map(Past::rerun);
         *trace = past.map(Past::into_trace);
         let has_checkpoints = |trace: &Trace| !trace.checkpoints.is_empty();
         if is_untrue {
             let _ = scratch::remove(&directory);
-        } else if !trace.as_ref().is_some_and(has_checkpoints) {
-            remove_if_filled(&directory, &scratch, saved);
+        } else if trace.is_none() && is_gone {
+            host.take_back(directory, &scratch, saved);
+        } else if !trace.as_ref().is_some_and(has_checkpoints) && is_filled(&scratch, saved) {
+            let _ = scratch::remove(&directory);
         }
         if was_stopped {
             return Ok(None);
@@ -422,14 +428,5 @@ impl<'a> Runner<'_, 'a> {
             Need::Program(name) => self.hosts.find_program(name).is_some(),
             Need::Root => rustix::process::geteuid().is_root(),
         }
-    }
-}
-
-/// The directory of a session goes with the run's. Only one that holds more than the files of the examples goes now,
-/// lest a big book fill the disk: for minutes after a file was deleted, each new one costs some file systems
-/// (ext4) a search through all those whose place it may not take yet.
-fn remove_if_filled(directory: &Path, scratch: &Path, own_files: usize) {
-    if fs::read_dir(scratch).map_or(0, Iterator::count) > own_files {
-        let _ = scratch::remove(directory);
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Session<'r, 'a> {
     files: Scratch,
     /// Whether an example of it looks as if it used the network.
     own_network: bool,
+    /// Whether none of its processes was started yet.
+    is_first: bool,
     running: Option<Running>,
     /// Why the next example cannot be run.
     fault: Option<String>,
@@ -152,6 +154,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 .examples
                 .iter()
                 .any(|&at| sandbox::uses_network(page.examples[at].source())),
+            is_first: true,
             running: None,
             fault: None,
             finished: false,
@@ -201,9 +204,15 @@ impl<'r, 'a> Session<'r, 'a> {
         protocol::encode(&(runs, &example.attributes.artifacts, limits))
     }
 
-    /// Goes on in a process that has run some of its examples, which are saved as so many files; from the start if there
-    /// is none. The directory is as it was then.
-    pub(super) fn go_on(&mut self, running: Option<Running>, saved: usize) -> Result<()> {
+    /// Goes on at a step, in the process that has run the examples before it, if one has, with so many files that they
+    /// are saved as. The directory is as it was then.
+    pub(super) fn go_on(
+        &mut self,
+        running: Option<Running>,
+        step: usize,
+        saved: usize,
+    ) -> Result<()> {
+        self.is_first = step == 0;
         self.running = running;
         self.saved.truncate(saved);
         fs::create_dir_all(&self.scratch)?;
@@ -240,6 +249,15 @@ impl<'r, 'a> Session<'r, 'a> {
     pub(super) fn is_untrue(&self) -> bool {
         let running = self.running.as_ref();
         running.is_some_and(|running| running.untrue().is_some())
+    }
+
+    /// Whether no process of it can live any more.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_console = |example: &&Example| matches!(example.kind, Kind::Console(_));
+        match &self.running {
+            Some(running) => running.is_gone() && !self.examples.iter().any(is_console),
+            None => self.is_first,
+        }
     }
 
     /// What it read, or why that is not known.
@@ -351,6 +369,7 @@ impl<'r, 'a> Session<'r, 'a> {
 
     /// Has its process already.
     pub(super) fn go_on_in(&mut self, running: Running) {
+        self.is_first = false;
         self.running = Some(running);
     }
 
@@ -358,6 +377,7 @@ impl<'r, 'a> Session<'r, 'a> {
     fn begin(&self, step: usize) -> Result<Running> {
         self.host.session(Start {
             directory: self.directory,
+            is_first: self.is_first,
             scratch: &self.scratch,
             limits: ProcessLimits::of(&self.limits),
             program: Program::Python,
@@ -372,6 +392,7 @@ impl<'r, 'a> Session<'r, 'a> {
         let example = self.examples[step];
         if self.running.is_none() {
             self.running = Some(self.begin(step)?);
+            self.is_first = false;
         }
         let unit = self.unit(example, last);
         if let Some(reason) = self.fault.take() {
@@ -571,6 +592,7 @@ impl<'r, 'a> Session<'r, 'a> {
         script.push_str(&console::script(commands));
         let mut shell = host.session(Start {
             directory: self.directory,
+            is_first: self.is_first,
             scratch: &self.scratch,
             limits: ProcessLimits::of(&self.limits),
             program: Program::Shell { program, script },
@@ -579,6 +601,7 @@ impl<'r, 'a> Session<'r, 'a> {
             snapshot: None,
             sources: Vec::new(),
         })?;
+        self.is_first = false;
         let done = shell.run_shell(commands.len(), self.limits(example), self.runner.run.stop);
         Ok(Outcome {
             stdout: done.stdout,

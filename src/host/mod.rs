@@ -4,6 +4,7 @@
 //! end arrives here as bytes, as a [`protocol::ProcessEnd`], or as the end of a stream.
 
 mod checkpoint;
+mod directories;
 mod hosts;
 mod origin;
 mod running;
@@ -25,12 +26,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use checkpoint::{Checkpoint, Untrue};
+pub use directories::is_filled;
 pub use hosts::Hosts;
 pub use running::{Running, UnitOutcome};
 use rustix::process::{Pid, WaitOptions};
 pub use snapshot::{Importing, Snapshot};
 pub use stop::Stop;
 
+use self::directories::Directories;
 use self::origin::Origin;
 use crate::conditions::Conditions;
 use crate::config;
@@ -96,6 +99,8 @@ pub struct Options {
 pub struct Start<'a> {
     /// The session's own; must exist, with `scratch` in it.
     pub directory: &'a Path,
+    /// Whether no process of the session was started before.
+    pub is_first: bool,
     /// Where it runs.
     pub scratch: &'a Path,
     pub limits: ProcessLimits,
@@ -128,6 +133,7 @@ pub struct Host {
     process: Child,
     environment: Vec<(String, String)>,
     root: Root,
+    directories: Directories,
     pub ready: Ready,
     _stdout: io::PipeReader,
 }
@@ -210,6 +216,7 @@ impl Host {
             origin: Arc::new(Origin::new(channel, Pid::from_child(&process))),
             process,
             environment,
+            directories: Directories::default(),
             root,
             ready: Ready::default(),
             _stdout: stdout,
@@ -248,6 +255,7 @@ impl Host {
     pub fn session(&self, start: Start<'_>) -> Result<Running> {
         let Start {
             directory: own,
+            is_first,
             scratch,
             limits,
             program,
@@ -274,6 +282,7 @@ impl Host {
             session: 0,
             seal: Seal::new()?,
             directory: own.to_owned(),
+            is_first,
             scratch: scratch.to_owned(),
             own_network,
             may_stay,

@@ -195,6 +195,17 @@ impl Running {
         self.end.is_none()
     }
 
+    /// Whether its process has ended and left no other behind.
+    pub fn is_gone(&self) -> bool {
+        let left_nothing = matches!(
+            self.end,
+            Some(
+                ProcessEnd::Exited { leftovers: 0, .. } | ProcessEnd::Signaled { leftovers: 0, .. }
+            )
+        );
+        left_nothing && !self.stdout.open && !self.stderr.open
+    }
+
     /// Runs one unit to its end, whatever that is.
     pub fn run(&mut self, unit: Unit, limits: Limits, stop: Option<&Stop>) -> UnitOutcome {
         let started = Instant::now();

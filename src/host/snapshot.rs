@@ -39,6 +39,7 @@ impl Snapshot {
     ) -> Result<Importing> {
         let process = host.session(Start {
             directory,
+            is_first: true,
             scratch: directory,
             limits: ProcessLimits::default(),
             program: Program::Host {

@@ -18,6 +18,9 @@ pub use root::{Held, hold, make_root, new_root, sweep, write_stand_ins};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+/// What lies in a session's directory over the machine's `/tmp`, `/dev/shm`, and the directories of other sessions.
+pub const COVERS: [&str; 3] = ["tmp", "shm", "around"];
+
 const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);

@@ -73,6 +73,7 @@ fn look(
     make(&scratch)?;
     let mut session = host.session(Start {
         directory,
+        is_first: true,
         scratch: &scratch,
         limits: ProcessLimits::of(&limits),
         program: Program::Python,

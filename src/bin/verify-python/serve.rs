@@ -24,7 +24,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use verify::processes;
 use verify::protocol::{
-    self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, SessionSetup, Source, Status,
+    self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, Program, SessionSetup, Source,
+    Status,
 };
 use verify::scratch::{self, Held};
 
@@ -94,9 +95,12 @@ impl Warm {
     ) -> c_int {
         let fork = |py: Python<'_>, setup: &SessionSetup| {
             let copy = || fork_python(py, &self.interpreter.fork);
-            match &self.sandbox {
-                Some(sandbox) => sandbox.fork(setup.own_network, copy),
-                None => copy(),
+            match (&self.sandbox, &setup.program) {
+                (Some(sandbox), Program::Python | Program::Shell { .. }) => {
+                    sandbox.fork(setup, copy)
+                }
+                // A host stays where hosts are.
+                (None, _) | (Some(_), Program::Host { .. }) => copy(),
             }
         };
         let mut host = Host::new(channel, &fork);

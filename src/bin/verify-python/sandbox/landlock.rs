@@ -84,7 +84,7 @@ impl Rules {
     pub(super) fn restrict(
         &self,
         directory: &Path,
-        writable: &[PathBuf],
+        writable: &[&Path],
     ) -> Result<(), RulesetError> {
         let read = AccessFs::from_read(KNOWN);
         // A device file would be a way round every other rule.

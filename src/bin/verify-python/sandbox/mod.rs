@@ -16,7 +16,7 @@ mod syscalls;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use verify::protocol::{Protections, SandboxSetup, SessionSetup};
 
@@ -40,7 +40,7 @@ impl Sandbox {
     ) -> (UnixStream, Sandbox) {
         let (channel, namespaces) = Namespaces::enter(channel, setup, scratch_root);
         let sandbox = Sandbox {
-            landlock: landlock::Rules::new(setup, scratch_root, namespaces.files),
+            landlock: landlock::Rules::new(setup, scratch_root, namespaces.files.is_some()),
             syscalls: syscalls::Filter::confine_host(landlock::version() > 0).ok(),
             namespaces,
         };
@@ -50,13 +50,17 @@ impl Sandbox {
         (channel, sandbox)
     }
 
-    /// Forks a session, in the network that it is to have.
-    pub(crate) fn fork(&self, own_network: bool, fork: impl FnOnce() -> Copied) -> Copied {
-        if own_network {
-            self.namespaces.fork_in_own_network(fork)
-        } else {
-            fork()
+    /// Forks a session where it is to be.
+    pub(crate) fn fork(&self, setup: &SessionSetup, fork: impl FnOnce() -> Copied) -> Copied {
+        let copied = match self.namespaces.enter_for(setup) {
+            Ok(()) => fork(),
+            Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
+        };
+        if !matches!(copied, Ok(None)) && self.namespaces.leave().is_err() {
+            // What was forked from here would share that session's. `verify` starts another host.
+            std::process::abort();
         }
+        copied
     }
 
     /// Shuts this process, a fresh child of the host, in for good. Nothing of the sandbox stays open in it.
@@ -64,16 +68,12 @@ impl Sandbox {
         let step = |what: &'static str| {
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
         };
-        let private = self
-            .namespaces
-            .shut_in(&setup.directory)
-            .map_err(step("namespaces"))?;
         syscalls::drop_capabilities().map_err(step("capabilities"))?;
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
         rustix::thread::set_no_new_privs(true)?;
         if let Some(landlock) = &self.landlock {
-            let mut writable = vec![setup.scratch.clone(), PathBuf::from("/dev/shm")];
-            writable.extend(private);
+            let mut writable = vec![setup.scratch.as_path(), Path::new("/dev/shm")];
+            writable.extend(self.namespaces.files.as_ref().map(|_| Path::new("/tmp")));
             landlock
                 .restrict(&setup.directory, &writable)
                 .map_err(|error| step("landlock")(io::Error::other(error)))?;
@@ -88,7 +88,7 @@ impl Sandbox {
 
     /// Whether a process that started this one has stayed behind outside of its namespaces.
     pub(crate) fn has_outside(&self) -> bool {
-        self.namespaces.files || self.namespaces.network.is_some()
+        self.namespaces.files.is_some() || self.namespaces.network.is_some()
     }
 
     /// What holds for every session of this host.
@@ -102,7 +102,7 @@ impl Sandbox {
             Some(_) => landlock::version(),
             None => 0,
         };
-        let files = match (landlock, self.namespaces.files) {
+        let files = match (landlock, self.namespaces.files.is_some()) {
             (0, false) => Some(format!(
                 "the kernel offers no Landlock, and mount namespaces are refused ({refused})"
             )),

@@ -8,8 +8,10 @@
 //! the host is a child, or a grandchild, of the program that was started, tried with less each time it fails;
 //! the program itself stays behind, outside, passes its status on, and clears up after it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,23 +23,42 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
-use verify::protocol::SandboxSetup;
+use verify::protocol::{SandboxSetup, SessionSetup};
 use verify::scratch;
-
-use crate::serve::Copied;
 
 /// What this host has, and why not all of it.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    pub(super) files: bool,
-    /// The network that the host is in, and most sessions.
+    /// The file system that the host is in.
+    pub(super) files: Option<File>,
+    /// The network that it is in, and most sessions.
     pub(super) network: Option<File>,
     pub(super) processes: bool,
     pub(super) refused: Option<String>,
     scratch_root: PathBuf,
     /// What stays in sight where a session gets a directory of its own in place of the machine's.
     shown: Vec<PathBuf>,
+    /// By a session's directory, the file system made for it. To make one costs more than all that is done in it.
+    places: RefCell<HashMap<PathBuf, Place>>,
 }
+
+/// A file system of one session, and of the next ones in the same directory if it leaves nothing behind.
+#[derive(Debug)]
+struct Place {
+    namespace: File,
+    directory: Identity,
+    /// What was made for it and sessions may write to, with what every change shows in.
+    made: Vec<(PathBuf, Stamp)>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// Besides them mode, user, group, and time of the last change.
+type Stamp = (Identity, u32, u32, u32, i64, i64);
+
+/// As many are kept open. More come together where sessions leave something behind.
+const MOST_PLACES: usize = 64;
 
 /// What to try, most first.
 #[derive(Debug, Clone, Copy)]
@@ -112,46 +133,84 @@ impl Namespaces {
         (channel, nothing)
     }
 
-    /// Forks a session that gets a network of its own, with nothing but a loopback. The host makes it and leaves it to
-    /// the child: where all memory is new, that takes half as long again.
-    pub(super) fn fork_in_own_network(&self, fork: impl FnOnce() -> Copied) -> Copied {
-        let Some(shared) = &self.network else {
-            return fork();
-        };
-        let copied = enter_new_network()
-            .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
-            .and_then(|()| fork());
-        if let Ok(None) = copied {
-            return copied;
+    /// Moves the host to where a session is to be, so that what it forks now finds itself there: with a `/tmp` and a
+    /// `/dev/shm` of its own, and with a loopback of its own where it wants that.
+    pub(super) fn enter_for(&self, setup: &SessionSetup) -> io::Result<()> {
+        if let Some(base) = &self.files {
+            self.enter_place(base, setup)?;
         }
-        let network = Some(LinkNameSpaceType::Network);
-        if move_into_link_name_space(shared.as_fd(), network).is_err() {
-            // What would be forked from here shared the session's network. `verify` starts another host.
-            std::process::abort();
+        if setup.own_network && self.network.is_some() {
+            enter_new_network()?;
         }
-        copied
+        Ok(())
     }
 
-    /// Gives this session what it shares with no other. Returns the places besides its directory where
-    /// it may write.
-    pub(super) fn shut_in(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        if !self.files {
-            return Ok(Vec::new());
+    /// Moves the host back.
+    pub(super) fn leave(&self) -> io::Result<()> {
+        if let Some(network) = &self.network {
+            move_to(network, LinkNameSpaceType::Network)?;
         }
+        if let Some(base) = &self.files {
+            move_to(base, LinkNameSpaceType::Mount)?;
+            std::env::set_current_dir(&self.scratch_root)?;
+        }
+        Ok(())
+    }
+
+    fn enter_place(&self, base: &File, setup: &SessionSetup) -> io::Result<()> {
+        let directory = &setup.directory;
+        let mut places = self.places.borrow_mut();
+        if let Some(place) = places.get(directory)
+            && place.directory == identity(&fs::symlink_metadata(directory)?)
+        {
+            move_to(&place.namespace, LinkNameSpaceType::Mount)?;
+            if !setup.is_first || place.is_as_made() {
+                return Ok(());
+            }
+            move_to(base, LinkNameSpaceType::Mount)?;
+        }
+        if places.len() == MOST_PLACES {
+            places.clear();
+        }
+        places.insert(
+            directory.to_owned(),
+            self.make_place(directory, setup.is_first)?,
+        );
+        Ok(())
+    }
+
+    /// Moves the host to a file system that is new but for what other processes of the same session have done in it.
+    fn make_place(&self, directory: &Path, is_first: bool) -> io::Result<Place> {
         // SAFETY: the process has one thread; the flag touches neither memory nor descriptors.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
         let (temporary, memory) = (Path::new("/tmp"), Path::new("/dev/shm"));
+        let [in_temporary, in_memory, around] = scratch::COVERS.map(|name| directory.join(name));
+        let mut covers = vec![(temporary, in_temporary)];
         if directory.starts_with(memory) {
-            self.cover(memory, &directory.join("shm"), directory)?;
+            covers.push((memory, in_memory));
         } else {
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
             mount("tmpfs", memory, "tmpfs", flags, SHARED_MEMORY)?;
             if !directory.starts_with(temporary) {
-                self.cover(&self.scratch_root, &directory.join("around"), directory)?;
+                covers.push((&self.scratch_root, around));
             }
         }
-        self.cover(temporary, &directory.join("tmp"), directory)?;
-        Ok(vec![temporary.to_owned()])
+        for (place, by) in &covers {
+            if is_first {
+                scratch::remove(by)?;
+            }
+            self.cover(place, by, directory)?;
+        }
+        let places = [temporary, memory, &self.scratch_root];
+        let is_covered = |path: &&Path| places.iter().any(|place| path.starts_with(place));
+        let around = directory.ancestors().skip(1).filter(is_covered);
+        let writable = [temporary, memory].into_iter().chain(around);
+        let stamped = |path: &Path| Ok((path.to_owned(), stamp(&fs::symlink_metadata(path)?)));
+        Ok(Place {
+            namespace: File::open("/proc/self/ns/mnt")?,
+            directory: identity(&fs::symlink_metadata(directory)?),
+            made: writable.map(stamped).collect::<io::Result<_>>()?,
+        })
     }
 
     /// Lays a directory of this session over `place`, in which only what is shown, and the session's
@@ -161,6 +220,34 @@ impl Namespaces {
         let kept = shown.chain([directory]);
         cover(place, by, kept.filter(|path| path.starts_with(place)))
     }
+}
+
+impl Place {
+    /// Whether nobody has made, removed or changed anything there. Asked within it.
+    fn is_as_made(&self) -> bool {
+        self.made.iter().all(|(path, before)| {
+            fs::symlink_metadata(path).is_ok_and(|now| stamp(&now) == *before)
+        })
+    }
+}
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (
+        identity(metadata),
+        metadata.mode(),
+        metadata.uid(),
+        metadata.gid(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
+}
+
+fn move_to(namespace: &File, kind: LinkNameSpaceType) -> io::Result<()> {
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(kind))?)
 }
 
 /// Lays a directory over `place` in which, of all that was there, only these paths are left. It is made by
@@ -245,12 +332,13 @@ impl Wish {
         let shown = change_root(setup, scratch_root, first_process)
             .map_err(|error| io::Error::new(error.kind(), format!("mounting: {error}")))?;
         Ok(Namespaces {
-            files: true,
+            files: Some(File::open("/proc/self/ns/mnt")?),
             network: network.ok(),
             processes: self.processes,
             refused: None,
             scratch_root: scratch_root.to_owned(),
             shown,
+            places: RefCell::default(),
         })
     }
 }

@@ -1,0 +1,68 @@
+//! The directories of a host's sessions, one session after another in the same.
+//!
+//! What a host makes for a session besides its process, above all a file system (see `sandbox/namespaces.rs` in
+//! `bin/verify-python/`), is made for a directory. A session that finds one in which the session before it has left
+//! nothing gets all that with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Host;
+use crate::scratch;
+
+#[derive(Debug, Default)]
+pub(super) struct Directories {
+    made: AtomicUsize,
+    free: Mutex<Vec<PathBuf>>,
+}
+
+impl Host {
+    /// A directory for a session, which may have to be made.
+    pub fn directory(&self) -> PathBuf {
+        let mut free = lock(&self.directories.free);
+        free.pop().unwrap_or_else(|| {
+            let number = self.directories.made.fetch_add(1, Ordering::Relaxed);
+            self.root().join(number.to_string())
+        })
+    }
+
+    /// Takes a directory back of whose session no process lives. `scratch`, in it, has held so many files of ours.
+    pub fn take_back(&self, directory: PathBuf, scratch: &Path, own_files: usize) {
+        if self.clear_away(scratch, own_files) && is_clear(&directory) {
+            lock(&self.directories.free).push(directory);
+        }
+    }
+
+    /// Files of ours are only put aside, and go with all others when the run ends: for minutes after a file was
+    /// deleted, each new one costs some file systems (ext4) a search through all those whose place it may not take yet.
+    fn clear_away(&self, scratch: &Path, own_files: usize) -> bool {
+        if is_filled(scratch, own_files) {
+            return scratch::remove(scratch).is_ok();
+        }
+        let number = self.directories.made.fetch_add(1, Ordering::Relaxed);
+        fs::rename(scratch, self.root().join(number.to_string())).is_ok()
+    }
+}
+
+/// Whether a session's directory holds more than files of ours. Such a one goes when the session has ended, lest a big
+/// book fill the disk.
+pub fn is_filled(scratch: &Path, own_files: usize) -> bool {
+    fs::read_dir(scratch).map_or(0, Iterator::count) > own_files
+}
+
+/// Whether a directory holds nothing but what the host renews if it was touched.
+fn is_clear(directory: &Path) -> bool {
+    let is_renewed = |entry: fs::DirEntry| {
+        scratch::COVERS
+            .iter()
+            .any(|name| entry.file_name() == *name)
+    };
+    fs::read_dir(directory)
+        .is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_renewed)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
