@@ -20,6 +20,8 @@ PER_PAGE = 20
 
 with open(sys.argv[1], encoding="utf-8") as file:
     examples = file.read().split("\0")
+# Compiling for the first time makes classes: once for all pages, and not in each.
+compile("", "example.py", "exec")
 gc.collect()
 gc.freeze()
 for start in range(0, len(examples), PER_PAGE):

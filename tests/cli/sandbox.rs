@@ -1,6 +1,7 @@
 //! What the sandbox says of itself, where it says no, and what has to work in it as it does outside. The attacks
 //! that it must keep off are in `tests/attacks`.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -332,6 +333,83 @@ time.sleep(1)
     if is_whole(&project) {
         let ran = project.verify("-j 2");
         assert_eq!(ran.status, 0, "{}", ran.text());
+    }
+}
+
+/// What the only example of each of these pages printed, in page order; they ran one after the other.
+fn printed(project: &Project, words: &str) -> Vec<String> {
+    let ran = project.verify(&format!("--no-cache -j1 --format json {words}"));
+    assert_eq!(ran.status, 0, "{}", ran.text());
+    let lines = ran.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|told| told["type"] == "example")
+        .map(|told| told["outcome"]["stdout"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// So many pages with the same example.
+fn alike(count: usize, code: &str) -> Project {
+    (0..count).fold(Project::new(), |project, number| {
+        let page = format!("# Page\n\n```python\n{code}\n```\n");
+        project.with(&format!("{number}.md"), page)
+    })
+}
+
+#[test]
+fn a_session_is_put_where_an_earlier_one_left_nothing() {
+    let project = alike(
+        6,
+        "import os\nprint(os.stat('/tmp').st_ino, os.stat('/dev/shm').st_ino)",
+    );
+    if is_whole(&project) {
+        let places: HashSet<String> = printed(&project, "").into_iter().collect();
+        assert!(places.len() < 6, "{places:?}");
+    }
+}
+
+#[test]
+fn what_a_session_leaves_behind_no_other_finds() {
+    let traces = [
+        "open('/tmp/x', 'w').close()",
+        "os.makedirs('/tmp/x/y')",
+        "os.symlink('/etc/passwd', '/dev/shm/x')",
+        "open(os.path.dirname(os.path.dirname(os.getcwd())) + '/x', 'w').close()",
+        "os.chmod('/tmp', 0o700)",
+        "os.chmod('/dev/shm', 0o1755)",
+        "os.utime('/tmp', (1, 1))",
+        "os.setxattr('/tmp', 'user.x', b'x')",
+        "os.rmdir(os.getcwd())",
+    ];
+    if !is_whole(&one("pass")) {
+        // It would be the machine's own.
+        return;
+    }
+    for trace in traces {
+        let code = format!(
+            r#"import os
+for place in ("/tmp", "/dev/shm", os.path.dirname(os.path.dirname(os.getcwd()))):
+    known = os.stat(place)
+    own = os.getcwd().split("/")
+    print([name for name in os.listdir(place) if name not in own], oct(known.st_mode), os.listxattr(place))
+    print(known.st_mtime > 1000)
+for name in os.listdir():
+    os.remove(name)
+try:
+    {trace}
+except OSError:
+    pass"#
+        );
+        let project = alike(5, &code);
+        let mut found = printed(&project, "");
+        found.dedup();
+        assert_eq!(found.len(), 1, "{trace}: {found:?}");
+        if is_whole(&project) {
+            assert!(
+                found[0].starts_with("[] 0o41777 []\n"),
+                "{trace}: {found:?}"
+            );
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsString};
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +23,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use rustix::fs::{Mode, OFlags, RawDir};
 
 use crate::heap::Heap;
 use crate::observe;
@@ -47,6 +49,8 @@ pub(crate) struct Preloaded {
     environment: Option<Vec<(OsString, OsString)>>,
     /// Whoever imports `gc` is to see all objects.
     heap: &'static Heap,
+    /// Looked up once: to import it again is many steps, and each import that is looked into would do so.
+    sys: Py<PyModule>,
     /// Python's own way to import.
     find_and_load: Py<PyAny>,
     /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
@@ -144,14 +148,16 @@ pub(crate) fn preload(
     at_start: HashSet<String>,
 ) -> PyResult<&'static Preloaded> {
     unload_others(py, &at_start)?;
+    let sys = py.import("sys")?;
     let mut preloaded = Preloaded {
         modules: FxHashMap::default(),
         library: library(py)?,
-        finders: Mutex::new(finders(py)?),
+        finders: Mutex::new(finders(&sys)?),
         below: Vec::new(),
         generation: 0,
         environment: None,
         heap,
+        sys: sys.clone().unbind(),
         find_and_load: importlib(py)?.getattr(FIND_AND_LOAD)?.unbind(),
         given: Mutex::default(),
         at_start,
@@ -209,8 +215,8 @@ fn library(py: Python<'_>) -> PyResult<Vec<String>> {
 }
 
 /// Each finder by its address. Not by pyo3's iterator: asked for its length, that imports `operator`.
-fn finders(py: Python<'_>) -> PyResult<Vec<usize>> {
-    let finders: Bound<'_, PyList> = py.import("sys")?.getattr("meta_path")?.cast_into()?;
+fn finders(sys: &Bound<'_, PyModule>) -> PyResult<Vec<usize>> {
+    let finders: Bound<'_, PyList> = sys.getattr("meta_path")?.cast_into()?;
     Ok(finders
         .iter()
         .map(|finder| finder.as_ptr() as usize)
@@ -364,6 +370,7 @@ impl Preloaded {
             generation: self.generation,
             environment: self.environment.clone(),
             heap: self.heap,
+            sys: self.sys.clone_ref(py),
             find_and_load: self.find_and_load.clone_ref(py),
             given: Mutex::default(),
             at_start: self.at_start.clone(),
@@ -377,7 +384,7 @@ impl Preloaded {
         session_file: &Rc<RefCell<Option<String>>>,
     ) -> PyResult<()> {
         unload_others(py, &self.at_start)?;
-        let modules: Bound<'_, PyDict> = py.import("sys")?.getattr("modules")?.cast_into()?;
+        let modules: Bound<'_, PyDict> = self.sys.bind(py).getattr("modules")?.cast_into()?;
         let modules = modules.unbind();
         let shared = Shared(session_file.clone());
         let hook =
@@ -475,7 +482,7 @@ impl Preloaded {
             let list = match effect.registry {
                 Registry::Filters => present(modules, "warnings")?.getattr("filters")?,
                 Registry::Finders => {
-                    let finders = py.import("sys")?.getattr("meta_path")?;
+                    let finders = self.sys.bind(py).getattr("meta_path")?;
                     let mut expected = lock(&self.finders);
                     let place = if effect.is_appended {
                         expected.len()
@@ -561,29 +568,37 @@ impl Preloaded {
         needs_package: bool,
     ) -> PyResult<Option<String>> {
         let found = |what: &str| Ok(Some(what.to_owned()));
-        if finders(py).ok().as_ref() != Some(&*lock(&self.finders)) {
+        let sys = self.sys.bind(py);
+        if finders(sys).ok().as_ref() != Some(&*lock(&self.finders)) {
             return found("`sys.meta_path` was changed");
         }
         let changed = "`sys.path` was changed";
-        let Ok(path) = py.import("sys")?.getattr("path")?.extract::<Vec<String>>() else {
+        let Ok(path) = sys.getattr("path")?.cast_into::<PyList>() else {
             return found(changed);
         };
-        // The usual case is one directory, the session's own, before those of the interpreter.
-        let own: Vec<&String> = path
+        let mut entries = Vec::with_capacity(path.len());
+        for entry in path.iter() {
+            let Ok(entry) = entry.cast_into::<PyString>() else {
+                return found(changed);
+            };
+            entries.push(entry);
+        }
+        let entries: Vec<&str> = entries
             .iter()
-            .take_while(|entry| !self.library.contains(entry))
-            .collect();
-        let rest = &path[own.len()..];
-        if rest.len() < self.library.len() || rest[..self.library.len()] != self.library[..] {
+            .map(|it| it.to_str())
+            .collect::<PyResult<_>>()?;
+        // The usual case is one directory, the session's own, before those of the interpreter.
+        let is_own = |entry: &&&str| !self.library.iter().any(|known| known == *entry);
+        let own = entries.iter().take_while(is_own).count();
+        let (own, rest) = entries.split_at(own);
+        if !rest.iter().zip(&self.library).all(|(is, was)| is == was)
+            || rest.len() < self.library.len()
+        {
             return found(changed);
         }
-        let names: HashSet<&str> = wanted
-            .iter()
-            .map(|name| name.split('.').next().unwrap_or(name))
-            .collect();
         if own
             .iter()
-            .any(|directory| shadows(Path::new(directory), &names))
+            .any(|directory| shadows(Path::new(directory), wanted))
         {
             return found(
                 "a file of the session has its name, or that of a module that it imports",
@@ -620,17 +635,26 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a file or directory there could be found in place of one of these modules.
-fn shadows(directory: &Path, names: &HashSet<&str>) -> bool {
-    let Ok(entries) = std::fs::read_dir(directory) else {
+/// Whether a file or directory there could be found in place of one of these modules. Asked with every import, so by
+/// a buffer of our own: the library's would be made anew each time, of memory that nobody has used yet.
+fn shadows(directory: &Path, modules: &[&str]) -> bool {
+    const BUFFER: usize = 4096;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(opened) = rustix::fs::open(directory, flags, Mode::empty()) else {
         // A zip file or a relative path after a change of directory: leave it to Python.
         return directory.exists();
     };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        names.contains(name.split('.').next().unwrap_or(&name))
-    })
+    let mut buffer = [MaybeUninit::uninit(); BUFFER];
+    let mut entries = RawDir::new(opened, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let name = entry.file_name().to_bytes();
+        let stem = name.split(|&byte| byte == b'.').next();
+        let is_found = |module: &&str| module.as_bytes().split(|&byte| byte == b'.').next() == stem;
+        if modules.iter().any(|module| is_found(module)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// A cell that only the session's one interpreter touches, and only while it holds the GIL.
