@@ -55,17 +55,24 @@ pub(super) struct Session<'r, 'a> {
     files: Scratch,
     /// Whether an example of it looks as if it used the network.
     own_network: bool,
-    /// Whether none of its processes was started yet.
-    is_first: bool,
+    stage: Stage,
     running: Option<Running>,
     /// Why the next example cannot be run.
     fault: Option<String>,
-    /// The last example has been sent, with which the interpreter ends.
-    finished: bool,
     saved: Saved<'a>,
     /// Nothing is written: it is only asked what would be run.
     rehearses: bool,
     pub(super) context: Context,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// None of its processes was started yet.
+    New,
+    Begun,
+    /// The last example has been sent, with which the interpreter ends.
+    Finished,
 }
 
 /// Files that examples were saved as, with the examples.
@@ -154,10 +161,9 @@ impl<'r, 'a> Session<'r, 'a> {
                 .examples
                 .iter()
                 .any(|&at| sandbox::uses_network(page.examples[at].source())),
-            is_first: true,
+            stage: Stage::New,
             running: None,
             fault: None,
-            finished: false,
             saved: Saved::default(),
             rehearses: false,
             context,
@@ -212,7 +218,7 @@ impl<'r, 'a> Session<'r, 'a> {
         step: usize,
         saved: usize,
     ) -> Result<()> {
-        self.is_first = step == 0;
+        self.stage = if step == 0 { Stage::New } else { Stage::Begun };
         self.running = running;
         self.saved.truncate(saved);
         fs::create_dir_all(&self.scratch)?;
@@ -256,7 +262,7 @@ impl<'r, 'a> Session<'r, 'a> {
         let is_console = |example: &&Example| matches!(example.kind, Kind::Console(_));
         match &self.running {
             Some(running) => running.is_gone() && !self.examples.iter().any(is_console),
-            None => self.is_first,
+            None => self.stage == Stage::New,
         }
     }
 
@@ -281,7 +287,7 @@ impl<'r, 'a> Session<'r, 'a> {
 
     /// Whether the interpreter is gone although examples were to follow.
     pub(super) fn is_cut_off(&self) -> bool {
-        !self.finished
+        self.stage != Stage::Finished
             && self
                 .running
                 .as_ref()
@@ -369,7 +375,7 @@ impl<'r, 'a> Session<'r, 'a> {
 
     /// Has its process already.
     pub(super) fn go_on_in(&mut self, running: Running) {
-        self.is_first = false;
+        self.stage = Stage::Begun;
         self.running = Some(running);
     }
 
@@ -377,7 +383,7 @@ impl<'r, 'a> Session<'r, 'a> {
     fn begin(&self, step: usize) -> Result<Running> {
         self.host.session(Start {
             directory: self.directory,
-            is_first: self.is_first,
+            is_first: self.stage == Stage::New,
             scratch: &self.scratch,
             limits: ProcessLimits::of(&self.limits),
             program: Program::Python,
@@ -392,7 +398,7 @@ impl<'r, 'a> Session<'r, 'a> {
         let example = self.examples[step];
         if self.running.is_none() {
             self.running = Some(self.begin(step)?);
-            self.is_first = false;
+            self.stage = Stage::Begun;
         }
         let unit = self.unit(example, last);
         if let Some(reason) = self.fault.take() {
@@ -400,7 +406,9 @@ impl<'r, 'a> Session<'r, 'a> {
         }
         let limits = self.limits(example);
         let running = self.running.as_mut().expect("started above");
-        self.finished = last;
+        if last {
+            self.stage = Stage::Finished;
+        }
         let done = running.run(unit, limits, self.runner.run.stop);
         let artifacts = self.artifacts(example);
         Ok(Outcome {
@@ -592,7 +600,7 @@ impl<'r, 'a> Session<'r, 'a> {
         script.push_str(&console::script(commands));
         let mut shell = host.session(Start {
             directory: self.directory,
-            is_first: self.is_first,
+            is_first: self.stage == Stage::New,
             scratch: &self.scratch,
             limits: ProcessLimits::of(&self.limits),
             program: Program::Shell { program, script },
@@ -601,7 +609,7 @@ impl<'r, 'a> Session<'r, 'a> {
             snapshot: None,
             sources: Vec::new(),
         })?;
-        self.is_first = false;
+        self.stage = self.stage.max(Stage::Begun);
         let done = shell.run_shell(commands.len(), self.limits(example), self.runner.run.stop);
         Ok(Outcome {
             stdout: done.stdout,

@@ -240,7 +240,10 @@ impl Running {
                         Ok(Some(Report::Ended { steps: done, end })) => {
                             self.drain();
                             steps.add(done, 0);
-                            if let Some((of, limit)) = self.filled_since(&limits) {
+                            let exceeded = self.overprinted(&limits);
+                            if let Some((of, limit)) =
+                                exceeded.or_else(|| self.filled_since(&limits))
+                            {
                                 self.end_now();
                                 break Ending::TooMuch { of, limit };
                             }
@@ -395,9 +398,7 @@ impl Running {
                 return self.cut_off(Ending::Lost { reason });
             }
             self.read(&ready);
-            let printed = self.stdout.bytes.len() + self.stderr.bytes.len();
-            if printed as u64 > limits.output {
-                let (of, limit) = (Resource::Output, limits.output);
+            if let Some((of, limit)) = self.overprinted(limits) {
                 return self.cut_off(Ending::TooMuch { of, limit });
             }
             if ready.control && self.receive() {
@@ -489,6 +490,12 @@ impl Running {
             return Some((Resource::Memory, limit));
         }
         self.overfilled(limits, processes::unnamed_files(&processes))
+    }
+
+    /// Whether more was printed than a unit may.
+    fn overprinted(&self, limits: &Limits) -> Option<(Resource, u64)> {
+        let printed = (self.stdout.bytes.len() + self.stderr.bytes.len()) as u64;
+        (printed > limits.output).then_some((Resource::Output, limits.output))
     }
 
     /// As [`Running::overfilled`], if there has been time to fill its directory since that was last looked through:

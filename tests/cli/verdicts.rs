@@ -538,6 +538,24 @@ error: still running after 0.2s, its time limit; raise it with `timeout=` here o
 }
 
 #[test]
+fn little_too_much_is_too_much_before_other_examples_too() {
+    let page = "```python\nprint('x' * 2000)\n```\n\n```python\nprint(1)\n```\n";
+    let project = Project::new()
+        .with("page.md", page)
+        .with("verify.toml", "max-output = \"1kB\"\n");
+    let ran = project.verify("");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    assert!(
+        ran.stdout
+            .contains("error: printed more than 1000 bytes, its limit;")
+            && ran.stdout.contains(" 1 failed, ")
+            && ran.stdout.contains(" 1 blocked, "),
+        "{}",
+        ran.text()
+    );
+}
+
+#[test]
 fn an_example_that_prints_too_much() {
     let project = Project::new()
         .with("verify.toml", "max-output = \"10kB\"\n")

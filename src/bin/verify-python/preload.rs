@@ -650,7 +650,7 @@ fn shadows(directory: &Path, modules: &[&str]) -> bool {
         let name = entry.file_name().to_bytes();
         let stem = name.split(|&byte| byte == b'.').next();
         let is_found = |module: &&str| module.as_bytes().split(|&byte| byte == b'.').next() == stem;
-        if modules.iter().any(|module| is_found(module)) {
+        if modules.iter().any(is_found) {
             return true;
         }
     }
