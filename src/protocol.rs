@@ -151,6 +151,8 @@ pub struct SessionSetup {
     pub seal: Seal,
     /// What is the session's of the file system; `scratch` lies in it.
     pub directory: PathBuf,
+    /// Whose the directory is now: the same for all processes of a session, and for no other session.
+    pub tenant: u64,
     /// Whether no other process of the session was started before: what lies beside `scratch` is an earlier
     /// session's.
     pub is_first: bool,

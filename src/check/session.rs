@@ -51,6 +51,7 @@ pub(super) struct Session<'r, 'a> {
     taken: HashSet<&'a str>,
     pub(super) scratch: PathBuf,
     directory: &'r Path,
+    tenant: u64,
     /// The files in `directory`; what an example did to it is no error of ours.
     files: Scratch,
     /// Whether an example of it looks as if it used the network.
@@ -157,6 +158,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 .with_context(|| format!("cannot open `{}`", directory.display()))?,
             scratch,
             directory,
+            tenant: host.new_tenant(),
             own_network: plan
                 .examples
                 .iter()
@@ -383,6 +385,7 @@ impl<'r, 'a> Session<'r, 'a> {
     fn begin(&self, step: usize) -> Result<Running> {
         self.host.session(Start {
             directory: self.directory,
+            tenant: self.tenant,
             is_first: self.stage == Stage::New,
             scratch: &self.scratch,
             limits: ProcessLimits::of(&self.limits),
@@ -600,6 +603,7 @@ impl<'r, 'a> Session<'r, 'a> {
         script.push_str(&console::script(commands));
         let mut shell = host.session(Start {
             directory: self.directory,
+            tenant: self.tenant,
             is_first: self.stage == Stage::New,
             scratch: &self.scratch,
             limits: ProcessLimits::of(&self.limits),

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Host;
@@ -15,6 +15,7 @@ use crate::scratch;
 #[derive(Debug, Default)]
 pub(super) struct Directories {
     made: AtomicUsize,
+    tenants: AtomicU64,
     free: Mutex<Vec<PathBuf>>,
 }
 
@@ -26,6 +27,11 @@ impl Host {
             let number = self.directories.made.fetch_add(1, Ordering::Relaxed);
             self.root().join(number.to_string())
         })
+    }
+
+    /// A number for a session that gets a directory.
+    pub fn new_tenant(&self) -> u64 {
+        self.directories.tenants.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes a directory back of whose session no process lives. `scratch`, in it, has held so many files of ours.

@@ -99,6 +99,7 @@ pub struct Options {
 pub struct Start<'a> {
     /// The session's own; must exist, with `scratch` in it.
     pub directory: &'a Path,
+    pub tenant: u64,
     /// Whether no process of the session was started before.
     pub is_first: bool,
     /// Where it runs.
@@ -255,6 +256,7 @@ impl Host {
     pub fn session(&self, start: Start<'_>) -> Result<Running> {
         let Start {
             directory: own,
+            tenant,
             is_first,
             scratch,
             limits,
@@ -282,6 +284,7 @@ impl Host {
             session: 0,
             seal: Seal::new()?,
             directory: own.to_owned(),
+            tenant,
             is_first,
             scratch: scratch.to_owned(),
             own_network,

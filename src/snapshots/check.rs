@@ -73,6 +73,7 @@ fn look(
     make(&scratch)?;
     let mut session = host.session(Start {
         directory,
+        tenant: host.new_tenant(),
         is_first: true,
         scratch: &scratch,
         limits: ProcessLimits::of(&limits),

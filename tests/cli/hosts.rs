@@ -111,6 +111,27 @@ fn a_host_compiles_for_several_sessions_of_some_length() {
     assert_ne!(of("counts.md"), of("long-1.md"), "{found:?}");
 }
 
+/// Directories go from one session to the next, whichever host each has; and its shells have the first.
+#[test]
+fn a_shell_finds_the_directory_of_a_session_that_another_host_has_forked() {
+    let console = "```python\nopen('/tmp/made', 'w').write('here')\n```\n\n\
+        ```console\n$ cat /tmp/made; pwd | grep -c project\nhere1\n```\n";
+    // What has more examples runs first.
+    let short = "```python\nx = 1\n```\n\n".repeat(9);
+    let mut project = Project::new().with("verify.toml", "console = true\n");
+    for number in 0..5 {
+        project = project
+            .with(&format!("{number}-short.md"), &short)
+            .with(&format!("{number}-console.md"), padded(console));
+    }
+    let ran = project.verify("--no-cache -j1 --format json");
+    let run: Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+    // Else `/tmp` is the machine's.
+    if run["sandbox"]["files"]["holds"] == true {
+        assert_eq!(ran.status, 0, "{}", ran.text());
+    }
+}
+
 /// Numbers of processes go up.
 #[test]
 fn the_process_of_a_short_session_is_there_before_it_is_needed() {

@@ -201,6 +201,33 @@ print(quiet.later.quiet is quiet, quiet.inner.VALUE, list(sys.modules)[-1])";
 }
 
 #[test]
+fn a_fork_of_a_session_is_as_the_modules_want_it() {
+    let project = Project::new().with("verify.toml", "pages = [\"pages\"]\n");
+    let example = "import logging, os, random, threading
+print(random.random())
+print(threading.main_thread().native_id == os.getpid())
+state = random.getstate()
+logging.getLogger().handlers or logging.basicConfig()
+logging.root.handlers[0].acquire()
+child = os.fork()
+if child == 0:
+    logging.warning('not held in the child')
+    os._exit(random.getstate() == state)
+print(os.waitpid(child, 0)[1], random.getstate() == state)";
+    pages(&project, &["a", "b", "c"], &[example]);
+    let found = printed(&project, "");
+    let numbers: std::collections::HashSet<&str> = found
+        .iter()
+        .map(|text| text.split('\n').next().unwrap())
+        .collect();
+    assert_eq!(numbers.len(), 3, "{found:?}");
+    for text in &found {
+        let (_, rest) = text.split_once('\n').unwrap();
+        assert_eq!(rest, "True\n0 True\n", "{found:?}");
+    }
+}
+
+#[test]
 fn hosts_form_a_tree() {
     let project = with_packages(&[
         ("base.py", "USERS = []\n"),

@@ -1,15 +1,24 @@
 # Runs in a host before its first fork; see preload.rs.
 
 
-def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, leave=lambda name: None):
+def preload(
+    names,
+    items=("*",),
+    store=(),
+    give=None,
+    enter=lambda name: None,
+    leave=lambda name: None,
+    at_fork=lambda name: None,
+):
     """Import modules, with these items of each, and take them out of sys.modules again.
 
     `store` holds {name: (module, (package, attribute) or None)} of what was imported so before, and `give(name)`
     puts one of these in place. `enter` and `leave` are called when a module's own code is about to run and
-    when it has run.
+    when it has run, `at_fork` when it registers what is to be done at a fork. That is not done here: a host forks
+    sessions, in which the module has not been imported yet.
 
-    Returns {name: (module, names of what it imported, in order, (package, attribute) or None)}, and
-    {name: what its import said or raised}.
+    Returns {name: (module, names of what it imported, in order, (package, attribute) or None, what it registered)},
+    and {name: what its import said or raised}.
     """
     import builtins
     import sys
@@ -66,7 +75,18 @@ def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, l
                     note(f"{name}.{item}")
         return result
 
+    registered = {}
+
+    def note_registered(**handlers):
+        if not loading:
+            return register_at_fork(**handlers)
+        registered.setdefault(loading[-1], []).append(handlers)
+        at_fork(loading[-1])
+
+    os = sys.modules["os"]
+    register_at_fork = os.register_at_fork
     noisy = {}
+    os.register_at_fork = note_registered
     importlib._find_and_load = traced_find_and_load
     builtins.__import__ = traced_import
     try:
@@ -89,6 +109,7 @@ def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, l
     finally:
         builtins.__import__ = original_import
         importlib._find_and_load = _find_and_load
+        os.register_at_fork = register_at_fork
 
     added = [name for name in sys.modules if name not in at_start]
     own = [name for name in added if name not in store]
@@ -120,7 +141,7 @@ def preload(names, items=("*",), store=(), give=None, enter=lambda name: None, l
             and getattr(sys.modules.get(package), attribute, None) is module
         ):
             in_package = (package, attribute)
-        stored[name] = (module, list(imports.get(name, ())), in_package)
+        stored[name] = (module, list(imports.get(name, ())), in_package, registered.get(name, []))
     for name in added:
         in_package = store[name][1] if name in store else stored[name][2]
         if in_package:

@@ -12,7 +12,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::rc::Rc;
@@ -20,7 +20,8 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::code::PyCodeInput;
+use pyo3::types::{PyCFunction, PyCode, PyCodeMethods, PyDict, PyList, PyString, PyTuple};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::fs::{Mode, OFlags, RawDir};
@@ -51,8 +52,16 @@ pub(crate) struct Preloaded {
     heap: &'static Heap,
     /// Looked up once: to import it again is many steps, and each import that is looked into would do so.
     sys: Py<PyModule>,
+    register_at_fork: Py<PyAny>,
     /// Python's own way to import.
     find_and_load: Py<PyAny>,
+    /// What was asked for by name so far.
+    asked: Vec<String>,
+    reached: Reached,
+    /// Modules with something to do before each fork.
+    renewed: Vec<String>,
+    /// What is to be done in each session for modules that Python itself had loaded: code, and whose.
+    loaded_early: Vec<(Py<PyCode>, Py<PyDict>)>,
     /// Modules that the session has been given; taken out of `sys.modules`, they are imported afresh.
     given: Mutex<FxHashSet<&'static str>>,
     /// Modules that Python itself had loaded when the host began.
@@ -69,10 +78,20 @@ struct Stored {
     in_package: Option<(String, String)>,
     /// What its code put into registries of Python's.
     effects: Vec<Effect>,
+    /// Arguments with which it called `os.register_at_fork`.
+    at_fork: Vec<Py<PyDict>>,
     /// State that the module computes when it is imported, to be computed again.
-    refresh: Option<&'static str>,
+    refresh: Option<(When, Py<PyCode>)>,
     /// Whether it is in the process for good: a package's extension modules cannot be loaded twice.
     is_package: bool,
+}
+
+impl Stored {
+    /// Runs code in the module's namespace.
+    fn run(&self, py: Python<'_>, code: &Py<PyCode>) -> PyResult<()> {
+        let namespace: Bound<'_, PyDict> = self.module.bind(py).getattr("__dict__")?.cast_into()?;
+        code.bind(py).run(Some(&namespace), None).map(drop)
+    }
 }
 
 /// Something that a module puts into a registry of Python's when it is imported.
@@ -105,23 +124,46 @@ enum HandOver {
     Untrue(String),
 }
 
-/// What importing a module adds.
+/// What importing a module brings along, itself included, where nothing of it was imported before.
 #[derive(Default)]
-struct Wanted {
+struct Reach {
+    /// In the order in which a plain import would: a module takes its place when its code has run to the end.
     order: Vec<&'static str>,
-    /// Modules that were looked at.
-    seen: FxHashSet<&'static str>,
+    /// Packages of these that are not in store, and so have to be there.
+    outside: FxHashSet<&'static str>,
+    needs_package: bool,
 }
 
 /// Code that brings a module's import-time state up to date, run in its namespace.
-const REFRESH: &[(&str, &str)] = &[
+const REFRESH: &[(&str, When, &CStr)] = &[
     (
         "logging",
-        "_startTime = time.time_ns() if isinstance(_startTime, int) else time.time()",
+        When::Imported,
+        c"_startTime = time.time_ns() if isinstance(_startTime, int) else time.time()",
     ),
-    // The generator behind `numpy.random.rand()`, seeded by the operating system.
-    ("numpy.random.mtrand", "_rand.__init__()"),
+    // Its main thread is the session's.
+    (
+        "threading",
+        When::Imported,
+        c"_after_fork()\nif _HAVE_THREAD_NATIVE_ID: _main_thread._set_native_id()",
+    ),
+    // The generators behind `random.random()` and `numpy.random.rand()`, seeded by the operating system.
+    ("random", When::Forked, c"_inst.seed()"),
+    ("numpy.random.mtrand", When::Forked, c"_rand.__init__()"),
 ];
+
+/// When that is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// What it depends on is another thing each time.
+    Imported,
+    /// By the host before each fork, since it does not matter when, and a session would have to copy all that it needs.
+    Forked,
+}
+
+fn compiled(py: Python<'_>, code: &CStr) -> PyResult<Py<PyCode>> {
+    PyCode::compile(py, code, c"<refresh>", PyCodeInput::File).map(Bound::unbind)
+}
 
 /// Names of the modules that are loaded.
 pub(crate) fn loaded(py: Python<'_>) -> PyResult<HashSet<String>> {
@@ -149,6 +191,16 @@ pub(crate) fn preload(
 ) -> PyResult<&'static Preloaded> {
     unload_others(py, &at_start)?;
     let sys = py.import("sys")?;
+    let mut loaded_early = Vec::new();
+    for (module, _, code) in REFRESH
+        .iter()
+        .filter(|(_, when, _)| *when == When::Imported)
+    {
+        if at_start.contains(*module) {
+            let module = py.import(*module)?.dict().unbind();
+            loaded_early.push((compiled(py, code)?, module));
+        }
+    }
     let mut preloaded = Preloaded {
         modules: FxHashMap::default(),
         library: library(py)?,
@@ -158,7 +210,12 @@ pub(crate) fn preload(
         environment: None,
         heap,
         sys: sys.clone().unbind(),
+        register_at_fork: py.import("posix")?.getattr("register_at_fork")?.unbind(),
         find_and_load: importlib(py)?.getattr(FIND_AND_LOAD)?.unbind(),
+        asked: names.to_owned(),
+        reached: Reached::default(),
+        renewed: Vec::new(),
+        loaded_early,
         given: Mutex::default(),
         at_start,
     };
@@ -171,8 +228,7 @@ pub(crate) fn preload(
             .extract()?;
         preloaded.store(&traced)?;
     }
-    // Sessions have one interpreter and are left, like it, to the end of the process.
-    Ok(Box::leak(Box::new(preloaded)))
+    Ok(preloaded.leak())
 }
 
 fn importlib(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
@@ -229,11 +285,14 @@ impl Preloaded {
         for (name, entry) in traced {
             let key = name.cast_into::<PyString>()?.unbind();
             let name = key.to_str(traced.py())?.to_owned();
-            let (module, imports, in_package) = entry.extract()?;
-            let refresh = REFRESH
-                .iter()
-                .find(|(module, _)| *module == name)
-                .map(|(_, code)| *code);
+            let (module, imports, in_package, at_fork) = entry.extract()?;
+            let refresh = REFRESH.iter().find(|(module, ..)| *module == name);
+            let refresh = refresh
+                .map(|(_, when, code)| Ok::<_, PyErr>((*when, compiled(traced.py(), code)?)));
+            let refresh = refresh.transpose()?;
+            if let Some((When::Forked, _)) = refresh {
+                self.renewed.push(name.clone());
+            }
             self.modules.insert(
                 name,
                 Stored {
@@ -242,6 +301,7 @@ impl Preloaded {
                     imports,
                     in_package,
                     effects: Vec::new(),
+                    at_fork,
                     refresh,
                     is_package: false,
                 },
@@ -271,9 +331,8 @@ impl Preloaded {
             let py = arguments.py();
             let name: String = arguments.get_item(0)?.extract()?;
             let modules: Bound<'_, PyDict> = py.import("sys")?.getattr("modules")?.cast_into()?;
-            let mut wanted = Wanted::default();
-            self.collect(&modules, &name, &mut wanted)?;
-            self.give(py, &modules, &wanted.order)
+            let missing = self.missing(&modules, &self.reach(&name))?;
+            self.give(py, &modules, &missing.unwrap_or_default())
         })?;
         let (traced, effects, faults): (
             Bound<'_, PyDict>,
@@ -293,6 +352,7 @@ impl Preloaded {
             .extract()?;
         let mut preloaded = self.copy(py);
         preloaded.generation += 1;
+        preloaded.asked.push(name.to_owned());
         let generation = preloaded.generation;
         let modules = py.import("sys")?.getattr("modules")?;
         for name in &preloaded.at_start {
@@ -339,10 +399,38 @@ impl Preloaded {
         };
         let is_changed = environment() != variables;
         Ok(Imported {
-            preloaded: Box::leak(Box::new(preloaded)),
+            preloaded: preloaded.leak(),
             packages: packages.into_iter().collect(),
             fault: fault.or(is_changed.then(|| "it changes environment variables".to_owned())),
         })
+    }
+
+    /// Sessions have one interpreter and are left, like it, to the end of the process.
+    fn leak(self) -> &'static Preloaded {
+        let preloaded: &'static Preloaded = Box::leak(Box::new(self));
+        for name in &preloaded.asked {
+            preloaded.reach(name);
+        }
+        preloaded
+    }
+
+    /// What is to be done in a session before its first example.
+    pub(crate) fn begin_session(&self, py: Python<'_>) -> PyResult<()> {
+        let run = |(code, module): &(Py<PyCode>, Py<PyDict>)| {
+            code.bind(py).run(Some(module.bind(py)), None).map(drop)
+        };
+        self.loaded_early.iter().try_for_each(run)
+    }
+
+    /// What is to be done in the host before a fork.
+    pub(crate) fn renew(&self, py: Python<'_>) -> PyResult<()> {
+        for name in &self.renewed {
+            let stored = &self.modules[name];
+            if let Some((_, code)) = &stored.refresh {
+                stored.run(py, code)?;
+            }
+        }
+        Ok(())
     }
 
     /// The same store, of which nothing has been given.
@@ -358,7 +446,11 @@ impl Preloaded {
                 imports: stored.imports.clone(),
                 in_package: stored.in_package.clone(),
                 effects: effects.collect(),
-                ..*stored
+                at_fork: (stored.at_fork.iter())
+                    .map(|handlers| handlers.clone_ref(py))
+                    .collect(),
+                refresh: (stored.refresh.as_ref()).map(|(when, code)| (*when, code.clone_ref(py))),
+                is_package: stored.is_package,
             };
             (name.clone(), stored)
         };
@@ -371,7 +463,14 @@ impl Preloaded {
             environment: self.environment.clone(),
             heap: self.heap,
             sys: self.sys.clone_ref(py),
+            register_at_fork: self.register_at_fork.clone_ref(py),
             find_and_load: self.find_and_load.clone_ref(py),
+            asked: self.asked.clone(),
+            reached: Reached::default(),
+            renewed: self.renewed.clone(),
+            loaded_early: (self.loaded_early.iter())
+                .map(|(code, module)| (code.clone_ref(py), module.clone_ref(py)))
+                .collect(),
             given: Mutex::default(),
             at_start: self.at_start.clone(),
         }
@@ -418,19 +517,16 @@ impl Preloaded {
         if !self.modules.contains_key(name) || self.was_given(name) {
             return Ok(HandOver::Plain);
         }
-        let mut wanted = Wanted::default();
-        let replaced = self.collect(modules, name, &mut wanted)?;
-        let needs_package = wanted
-            .seen
-            .iter()
-            .any(|name| self.modules[*name].is_package);
-        let obstacle = match replaced {
-            None => self.what_interferes(py, modules, &wanted.order, needs_package)?,
-            Some(replaced) => Some(format!("`{replaced}` was replaced")),
+        let reach = self.reach(name);
+        let needs_package = reach.needs_package;
+        let missing = self.missing(modules, &reach)?;
+        let obstacle = match &missing {
+            Ok(missing) => self.what_interferes(py, modules, missing, needs_package)?,
+            Err(replaced) => Some(format!("`{replaced}` was replaced")),
         };
         match obstacle {
             None => {
-                self.give(py, modules, &wanted.order)?;
+                self.give(py, modules, &missing.unwrap_or_default())?;
                 let module = self.modules[name].module.clone_ref(py);
                 Ok(HandOver::Given(module))
             }
@@ -463,11 +559,12 @@ impl Preloaded {
                 };
                 package.setattr(attribute.as_str(), &stored.module)?;
             }
-            if let Some(code) = stored.refresh {
-                let namespace: Bound<'_, PyDict> =
-                    stored.module.bind(py).getattr("__dict__")?.cast_into()?;
-                let code = CString::new(code).expect("our source holds no NUL");
-                py.run(&code, Some(&namespace), None)?;
+            for handlers in &stored.at_fork {
+                let register = self.register_at_fork.bind(py);
+                register.call((), Some(handlers.bind(py)))?;
+            }
+            if let Some((When::Imported, code)) = &stored.refresh {
+                stored.run(py, code)?;
             }
         }
         self.replay(py, modules, wanted)
@@ -511,52 +608,72 @@ impl Preloaded {
         lock(&self.given).contains(name)
     }
 
-    /// Lists what importing `name` adds, in the order in which a plain import would: a module takes its place when
-    /// its code has run to the end. Returns a module that it was built on and that is another one now.
-    fn collect(
-        &'static self,
-        modules: &Bound<'_, PyDict>,
-        name: &str,
-        wanted: &mut Wanted,
-    ) -> PyResult<Option<&'static str>> {
+    /// What importing this brings along. It is asked for in the host first, lest each session walks through all
+    /// that a package imports.
+    fn reach(&'static self, name: &str) -> Rc<Reach> {
+        let mut known = self.reached.0.borrow_mut();
+        if let Some(reach) = known.get(name) {
+            return reach.clone();
+        }
+        let mut reach = Reach::default();
+        self.walk(name, &mut reach, &mut FxHashSet::default());
+        reach.needs_package = reach
+            .order
+            .iter()
+            .any(|name| self.modules[*name].is_package);
+        let reach = Rc::new(reach);
+        known.insert(name.to_owned(), reach.clone());
+        reach
+    }
+
+    fn walk(&'static self, name: &str, reach: &mut Reach, seen: &mut FxHashSet<&'static str>) {
         let Some((name, stored)) = self.modules.get_key_value(name) else {
-            return Ok(None);
+            return;
         };
         let name = name.as_str();
-        if wanted.seen.contains(name) {
-            return Ok(None);
+        if seen.contains(name) {
+            return;
         }
         // A package comes before what is in it, whoever imported it when the module was loaded.
         if let Some((package, _)) = name.rsplit_once('.') {
-            let replaced = self.collect(modules, package, wanted)?;
-            if replaced.is_some() {
-                return Ok(replaced);
-            }
-            if !wanted.seen.contains(package) && !modules.contains(package)? {
-                return Ok(Some(package));
+            self.walk(package, reach, seen);
+            if !self.modules.contains_key(package) {
+                reach.outside.insert(package);
             }
         }
         // The package may have imported it.
-        if !wanted.seen.insert(name) {
-            return Ok(None);
+        if !seen.insert(name) {
+            return;
         }
-        // Not by an exception: the first that pyo3 takes makes a class of its own.
-        let is_missing = match modules.get_item(&stored.key)? {
-            Some(present) if !present.is(&stored.module) => return Ok(Some(name)),
-            Some(_) => false,
-            None if self.was_given(name) => return Ok(Some(name)),
-            None => true,
-        };
         for import in &stored.imports {
-            let replaced = self.collect(modules, import, wanted)?;
-            if replaced.is_some() {
-                return Ok(replaced);
+            self.walk(import, reach, seen);
+        }
+        reach.order.push(name);
+    }
+
+    /// Which of these are yet to be given; or one that they are built on and that is another one now.
+    fn missing(
+        &self,
+        modules: &Bound<'_, PyDict>,
+        reach: &Reach,
+    ) -> PyResult<Result<Vec<&'static str>, &'static str>> {
+        let mut missing = Vec::new();
+        for &name in &reach.order {
+            let stored = &self.modules[name];
+            // Not by an exception: the first that pyo3 takes makes a class of its own.
+            match modules.get_item(&stored.key)? {
+                Some(present) if !present.is(&stored.module) => return Ok(Err(name)),
+                Some(_) => {}
+                None if self.was_given(name) => return Ok(Err(name)),
+                None => missing.push(name),
             }
         }
-        if is_missing {
-            wanted.order.push(name);
+        for package in &reach.outside {
+            if !modules.contains(package)? {
+                return Ok(Err(package));
+            }
         }
-        Ok(None)
+        Ok(Ok(missing))
     }
 
     /// What could let a plain import end in anything but just these modules.
@@ -656,6 +773,13 @@ fn shadows(directory: &Path, modules: &[&str]) -> bool {
     }
     false
 }
+
+/// What is known of [`Preloaded::reach`].
+#[derive(Default)]
+struct Reached(RefCell<FxHashMap<String, Rc<Reach>>>);
+// SAFETY: as for `Shared`.
+unsafe impl Send for Reached {}
+unsafe impl Sync for Reached {}
 
 /// A cell that only the session's one interpreter touches, and only while it holds the GIL.
 struct Shared(Rc<RefCell<Option<String>>>);

@@ -94,7 +94,11 @@ impl Warm {
         at_end: impl FnOnce(Option<&Sandbox>),
     ) -> c_int {
         let fork = |py: Python<'_>, setup: &SessionSetup| {
-            let copy = || fork_python(py, &self.interpreter.fork);
+            let copy = || {
+                let renewed = self.interpreter.preloaded.renew(py);
+                renewed.map_err(|_| libc::EIO)?;
+                fork_python(py, &self.interpreter.fork)
+            };
             match (&self.sandbox, &setup.program) {
                 (Some(sandbox), Program::Python | Program::Shell { .. }) => {
                     sandbox.fork(setup, copy)

@@ -47,7 +47,13 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
             );
             return Err(error);
         }
-        std::env::set_current_dir(&forked.setup.scratch)?;
+        if let Err(error) = std::env::set_current_dir(&forked.setup.scratch) {
+            let _ = writeln!(
+                io::stderr(),
+                "verify: this session cannot enter its directory: {error}"
+            );
+            return Err(error);
+        }
         let control = out_of_reach(forked.control, forked.setup.limits.open_files)?;
         isolation::limit(&forked.setup.limits);
         Ok(UnixStream::from(control))

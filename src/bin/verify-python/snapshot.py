@@ -171,13 +171,9 @@ def snapshot(name, store, give, preload, count_handlers, trusted):
         for kind, items in registries().items():
             loading[-1].inner[kind].extend(item for item in items if id(item) not in before)
 
-    def no_fork_handler(**handlers):
-        register_at_fork(**handlers)
-        if loading:
-            fault(loading[-1].name, "it registers what is to be done at a fork")
+    def at_fork(name):
+        fault(name, "it registers what is to be done at a fork")
 
-    os = sys.modules["os"]
-    register_at_fork = os.register_at_fork
     for other, module in list(sys.modules.items()):
         known[other] = contents(module)
     for other, (module, _) in store.items():
@@ -185,12 +181,10 @@ def snapshot(name, store, give, preload, count_handlers, trusted):
             known[other] = contents(module)
     modules = {**sys.modules, **{other: module for other, (module, _) in store.items()}}
     before = state()
-    os.register_at_fork = no_fork_handler
     finders = list(sys.meta_path)
     try:
-        stored, noisy = preload([name], (), store, give_with_effects, enter, leave)
+        stored, noisy = preload([name], (), store, give_with_effects, enter, leave, at_fork)
     finally:
-        os.register_at_fork = register_at_fork
         sys.meta_path[:] = finders
     for module, what in noisy.items():
         fault(module, what)

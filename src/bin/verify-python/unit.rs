@@ -109,6 +109,7 @@ impl Interpreter {
         compiled: Compiled,
     ) -> PyResult<()> {
         self.set_variables(py, &setup.environment)?;
+        self.preloaded.begin_session(py)?;
         let path: Bound<'_, PyList> = self.sys.bind(py).getattr("path")?.cast_into()?;
         let scratch = setup.scratch.to_string_lossy();
         // `-c` put an empty string where a script's directory stands.

@@ -47,6 +47,8 @@ pub(super) struct Namespaces {
 struct Place {
     namespace: File,
     directory: Identity,
+    /// Whose it is now.
+    tenant: u64,
     /// What was made for it and sessions may write to, with what every change shows in.
     made: Vec<(PathBuf, Stamp)>,
 }
@@ -160,11 +162,13 @@ impl Namespaces {
     fn enter_place(&self, base: &File, setup: &SessionSetup) -> io::Result<()> {
         let directory = &setup.directory;
         let mut places = self.places.borrow_mut();
-        if let Some(place) = places.get(directory)
+        let may_hold = |place: &&mut Place| setup.is_first || place.tenant == setup.tenant;
+        if let Some(place) = places.get_mut(directory).filter(may_hold)
             && place.directory == identity(&fs::symlink_metadata(directory)?)
         {
             move_to(&place.namespace, LinkNameSpaceType::Mount)?;
             if !setup.is_first || place.is_as_made() {
+                place.tenant = setup.tenant;
                 return Ok(());
             }
             move_to(base, LinkNameSpaceType::Mount)?;
@@ -172,15 +176,13 @@ impl Namespaces {
         if places.len() == MOST_PLACES {
             places.clear();
         }
-        places.insert(
-            directory.to_owned(),
-            self.make_place(directory, setup.is_first)?,
-        );
+        places.insert(directory.to_owned(), self.make_place(setup)?);
         Ok(())
     }
 
     /// Moves the host to a file system that is new but for what other processes of the same session have done in it.
-    fn make_place(&self, directory: &Path, is_first: bool) -> io::Result<Place> {
+    fn make_place(&self, setup: &SessionSetup) -> io::Result<Place> {
+        let directory = setup.directory.as_path();
         // SAFETY: the process has one thread; the flag touches neither memory nor descriptors.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
         let (temporary, memory) = (Path::new("/tmp"), Path::new("/dev/shm"));
@@ -196,7 +198,7 @@ impl Namespaces {
             }
         }
         for (place, by) in &covers {
-            if is_first {
+            if setup.is_first {
                 scratch::remove(by)?;
             }
             self.cover(place, by, directory)?;
@@ -209,6 +211,7 @@ impl Namespaces {
         Ok(Place {
             namespace: File::open("/proc/self/ns/mnt")?,
             directory: identity(&fs::symlink_metadata(directory)?),
+            tenant: setup.tenant,
             made: writable.map(stamped).collect::<io::Result<_>>()?,
         })
     }
