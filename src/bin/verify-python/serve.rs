@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyList};
@@ -34,6 +35,9 @@ use crate::heap::Heap;
 use crate::sandbox::Sandbox;
 use crate::unit::Interpreter;
 use crate::{isolation, preload, session};
+
+/// How long a host waits at its end for processes that it has killed.
+const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Descriptors that come with a fork request.
 const FORK_DESCRIPTORS: usize = 4;
@@ -486,6 +490,23 @@ impl<'f> Host<'f> {
             // Those of a session that was a host itself have come here, dead or alive.
             self.children[index].leftovers = isolation::stray_children(|pid| self.is_known(pid));
             self.end_leftovers(index);
+        }
+        end_the_rest();
+    }
+}
+
+/// Ends what belongs to no session any more: the child of an orphan comes here when that has ended. Asked by `waitpid`
+/// as well, since the kernel's list of children can leave some out while others end.
+fn end_the_rest() {
+    let until = Instant::now() + END_LIMIT;
+    while Instant::now() < until {
+        match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+            Err(Errno::CHILD) => return,
+            Ok(None) => {
+                processes::end_families(&isolation::stray_children(|_| false));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(Some(_)) | Err(_) => {}
         }
     }
 }
