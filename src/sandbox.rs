@@ -32,7 +32,7 @@ const SYSTEM: &[&str] = &[
 ];
 
 /// Where the kernel says how much time and memory a group of processes gets; one mount for all of that, or one for each
-/// kind. Other kinds are left out: every session copies all mounts, and nobody asks for them.
+/// kind. Other kinds are left out: every file system for sessions copies all mounts, and nobody asks for them.
 const GROUPS: &str = "/sys/fs/cgroup";
 const KINDS: &[&str] = &["cpu", "memory", "unified"];
 

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,8 +55,6 @@ const OF_THE_PROCESS: &[&str] = &[
 /// The sessions of a book, as they were run last.
 #[derive(Debug, Default)]
 pub struct Traces {
-    /// For names of directories.
-    started: AtomicUsize,
     all: Mutex<HashMap<Key, Trace>>,
     /// Those with checkpoints, the latest last.
     live: Mutex<Vec<Key>>,
@@ -115,11 +112,6 @@ pub struct Gap {
 }
 
 impl Traces {
-    /// The number of a directory for a new trace.
-    pub fn number(&self) -> usize {
-        self.started.fetch_add(1, Ordering::Relaxed)
-    }
-
     pub fn take(&self, key: &Key) -> Option<Trace> {
         lock(&self.all).remove(key)
     }

@@ -193,8 +193,7 @@ impl<'a> Runner<'_, 'a> {
             .take(&key)
             .filter(|trace| Arc::ptr_eq(&trace.host, shared));
         if trace.is_none() {
-            let directory = shared.root().join(traces.number().to_string());
-            let mut new = Trace::new(shared, directory);
+            let mut new = Trace::new(shared, shared.directory());
             new.is_edited = self.is_edited;
             trace = Some(new);
         }

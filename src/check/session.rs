@@ -158,7 +158,7 @@ impl<'r, 'a> Session<'r, 'a> {
                 .with_context(|| format!("cannot open `{}`", directory.display()))?,
             scratch,
             directory,
-            tenant: host.new_tenant(),
+            tenant: host.new_number(),
             own_network: plan
                 .examples
                 .iter()

@@ -1,12 +1,12 @@
 //! The directories of a host's sessions, one session after another in the same.
 //!
-//! What a host makes for a session besides its process, above all a file system (see `sandbox/namespaces.rs` in
+//! What a host makes for a session besides its process, above all a file system (see `sandbox/places.rs` in
 //! `bin/verify-python/`), is made for a directory. A session that finds one in which the session before it has left
 //! nothing gets all that with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Host;
@@ -14,24 +14,21 @@ use crate::scratch;
 
 #[derive(Debug, Default)]
 pub(super) struct Directories {
-    made: AtomicUsize,
-    tenants: AtomicU64,
+    /// The next one that nothing has had yet: no directory, and no tenant of one.
+    number: AtomicU64,
     free: Mutex<Vec<PathBuf>>,
 }
 
 impl Host {
     /// A directory for a session, which may have to be made.
     pub fn directory(&self) -> PathBuf {
-        let mut free = lock(&self.directories.free);
-        free.pop().unwrap_or_else(|| {
-            let number = self.directories.made.fetch_add(1, Ordering::Relaxed);
-            self.root().join(number.to_string())
-        })
+        let free = lock(&self.directories.free).pop();
+        free.unwrap_or_else(|| self.root().join(self.new_number().to_string()))
     }
 
     /// A number for a session that gets a directory.
-    pub fn new_tenant(&self) -> u64 {
-        self.directories.tenants.fetch_add(1, Ordering::Relaxed)
+    pub fn new_number(&self) -> u64 {
+        self.directories.number.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes a directory back of whose session no process lives. `scratch`, in it, has held so many files of ours.
@@ -47,8 +44,8 @@ impl Host {
         if is_filled(scratch, own_files) {
             return scratch::remove(scratch).is_ok();
         }
-        let number = self.directories.made.fetch_add(1, Ordering::Relaxed);
-        fs::rename(scratch, self.root().join(number.to_string())).is_ok()
+        let aside = self.root().join(self.new_number().to_string());
+        fs::rename(scratch, aside).is_ok()
     }
 }
 

@@ -99,6 +99,7 @@ pub struct Options {
 pub struct Start<'a> {
     /// The session's own; must exist, with `scratch` in it.
     pub directory: &'a Path,
+    /// A number that only this session's processes have.
     pub tenant: u64,
     /// Whether no process of the session was started before.
     pub is_first: bool,

@@ -39,7 +39,7 @@ impl Snapshot {
     ) -> Result<Importing> {
         let process = host.session(Start {
             directory,
-            tenant: host.new_tenant(),
+            tenant: host.new_number(),
             is_first: true,
             scratch: directory,
             limits: ProcessLimits::default(),

@@ -73,7 +73,7 @@ fn look(
     make(&scratch)?;
     let mut session = host.session(Start {
         directory,
-        tenant: host.new_tenant(),
+        tenant: host.new_number(),
         is_first: true,
         scratch: &scratch,
         limits: ProcessLimits::of(&limits),

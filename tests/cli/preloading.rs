@@ -43,26 +43,6 @@ fn doctor(project: &Project) -> String {
     packages.to_owned()
 }
 
-/// What each example printed, in the order of the pages.
-#[track_caller]
-fn printed(project: &Project, words: &str) -> Vec<String> {
-    let ran = project.verify(&format!("--no-cache --format json {words}"));
-    let lines = ran.stdout.lines();
-    let lines: Vec<serde_json::Value> = lines
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let found: Vec<String> = lines
-        .iter()
-        .filter(|line| line["type"] == "example")
-        .map(|line| {
-            let stdout = line["outcome"]["stdout"].as_str();
-            stdout.unwrap_or_else(|| panic!("{line}")).to_owned()
-        })
-        .collect();
-    assert!(!found.is_empty(), "{}", ran.text());
-    found
-}
-
 /// Which process a session was forked from shows where its package was imported.
 const PARENT: &str = "import os\nprint(os.getppid())";
 
@@ -180,11 +160,11 @@ print(quiet.later.quiet is quiet, quiet.inner.VALUE, list(sys.modules)[-1])";
         doctor(&project),
         "  ✓ quiet        imported once for 2 sessions\n"
     );
-    let once = printed(&project, "");
+    let once = project.printed("");
     assert_eq!(once[1], once[4], "both pages start where the package is");
     assert_ne!(once[1], once[2], "the other page does not");
     project.write("verify.toml", "pages = [\"pages\"]\npreload = []\n");
-    let each = printed(&project, "");
+    let each = project.printed("");
     assert_eq!(each[1], each[2], "all pages start from one host");
     assert_eq!((&once[0], &once[3]), (&each[0], &each[3]));
 
@@ -215,7 +195,7 @@ if child == 0:
     os._exit(random.getstate() == state)
 print(os.waitpid(child, 0)[1], random.getstate() == state)";
     pages(&project, &["a", "b", "c"], &[example]);
-    let found = printed(&project, "");
+    let found = project.printed("");
     let numbers: std::collections::HashSet<&str> = found
         .iter()
         .map(|text| text.split('\n').next().unwrap())
@@ -240,11 +220,11 @@ fn hosts_form_a_tree() {
     let of = |printed: &[String]| -> Vec<String> {
         printed.iter().skip(1).step_by(2).cloned().collect()
     };
-    let first = of(&printed(&project, ""));
+    let first = of(&project.printed(""));
     assert_eq!((&first[0], &first[2]), (&first[1], &first[3]));
     assert!(first[0] != first[2] && first[0] != first[4] && first[2] != first[4]);
     // What was tried is known from now on, and changes nothing.
-    let again = of(&printed(&project, ""));
+    let again = of(&project.printed(""));
     assert!(again[0] == again[1] && again[0] != again[2] && again[2] != again[4]);
 }
 
@@ -293,7 +273,7 @@ getattr(sys, 'meta_path').insert(0, Finder)";
         &["finder"],
         &[finder, "import quiet\nprint(quiet.WHO)", PARENT],
     );
-    let all = printed(&project, "");
+    let all = project.printed("");
     let pages: Vec<&[String]> = [
         &all[0..3],
         &all[3..6],
@@ -333,7 +313,7 @@ fn what_is_not_installed_is_not_run_outside_of_the_sandbox() {
     let said = doctor(&project);
     assert!(said.contains("mine"), "{said}");
     assert!(said.contains("outside of the installed packages"), "{said}");
-    let printed = printed(&project, "");
+    let printed = project.printed("");
     assert_eq!(printed[0], printed[1]);
 }
 

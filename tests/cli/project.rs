@@ -212,6 +212,26 @@ impl Project {
         self.ran(output)
     }
 
+    /// What each example printed, in the order of the pages.
+    #[track_caller]
+    pub(crate) fn printed(&self, words: &str) -> Vec<String> {
+        let ran = self.verify(&format!("--no-cache --format json {words}"));
+        let lines = ran.stdout.lines();
+        let lines: Vec<serde_json::Value> = lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let found: Vec<String> = lines
+            .iter()
+            .filter(|line| line["type"] == "example")
+            .map(|line| {
+                let stdout = line["outcome"]["stdout"].as_str();
+                stdout.unwrap_or_else(|| panic!("{line}")).to_owned()
+            })
+            .collect();
+        assert!(!found.is_empty(), "{}", ran.text());
+        found
+    }
+
     /// What a run left, which is neither a scratch directory nor a process.
     #[track_caller]
     pub(crate) fn ran(&self, output: Output) -> Ran {

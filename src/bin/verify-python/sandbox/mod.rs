@@ -2,7 +2,7 @@
 //!
 //! | module | layer | taken | keeps from |
 //! |---|---|---|---|
-//! | [`namespaces`] | namespaces, made by the host and, where they are cheap, by each session | as root, or where a user may make user namespaces | the file system that is not on the list, the network, other processes |
+//! | [`namespaces`] | namespaces, made by the host for itself and, as [`places`] and networks, for sessions | as root, or where a user may make user namespaces | the file system that is not on the list, the network, other processes |
 //! | [`landlock`] | a Landlock domain | from Linux 5.13 on | files that are not on the list, other sessions, signals, tracing |
 //! | [`syscalls`] | seccomp filters, most of them the host's own, and fewer capabilities | everywhere | the parts of the kernel that no example needs |
 //!
@@ -10,7 +10,9 @@
 //! then fails in a session ends the session: nothing runs with less than what the run's header says.
 
 mod landlock;
+mod mounts;
 mod namespaces;
+mod places;
 mod syscalls;
 
 use std::io;

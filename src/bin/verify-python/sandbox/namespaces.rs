@@ -1,66 +1,40 @@
 //! The namespaces: a file system that has only what is on the list, a network that has only loopback, and
 //! processes that see only each other.
 //!
-//! The host makes them, once, before Python starts; its sessions inherit them. What is cheap and what two
-//! sessions must not share, each session then makes anew: `/tmp`, `/dev/shm`, and a loopback where it is used.
+//! The host makes them, once, before Python starts; its sessions inherit them. What two sessions must not share, the
+//! host makes for one before it forks it: a file system (see [`Places`]), and a loopback where it is used.
 //!
 //! A new process namespace holds for children only, and some machines allow one thing and not another. So
 //! the host is a child, or a grandchild, of the program that was started, tried with less each time it fails;
 //! the program itself stays behind, outside, passes its status on, and clears up after it.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, unshare_unsafe};
 use verify::protocol::{SandboxSetup, SessionSetup};
 use verify::scratch;
+
+use super::mounts::{make_mount_point, mount, move_to, set_mount_attributes};
+use super::places::Places;
 
 /// What this host has, and why not all of it.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    /// The file system that the host is in.
-    pub(super) files: Option<File>,
+    /// File systems for its sessions.
+    pub(super) files: Option<Places>,
     /// The network that it is in, and most sessions.
     pub(super) network: Option<File>,
     pub(super) processes: bool,
     pub(super) refused: Option<String>,
-    scratch_root: PathBuf,
-    /// What stays in sight where a session gets a directory of its own in place of the machine's.
-    shown: Vec<PathBuf>,
-    /// By a session's directory, the file system made for it. To make one costs more than all that is done in it.
-    places: RefCell<HashMap<PathBuf, Place>>,
 }
-
-/// A file system of one session, and of the next ones in the same directory if it leaves nothing behind.
-#[derive(Debug)]
-struct Place {
-    namespace: File,
-    directory: Identity,
-    /// Whose it is now.
-    tenant: u64,
-    /// What was made for it and sessions may write to, with what every change shows in.
-    made: Vec<(PathBuf, Stamp)>,
-}
-
-/// Device and inode.
-type Identity = (u64, u64);
-
-/// Besides them mode, user, group, and time of the last change.
-type Stamp = (Identity, u32, u32, u32, i64, i64);
-
-/// As many are kept open. More come together where sessions leave something behind.
-const MOST_PLACES: usize = 64;
 
 /// What to try, most first.
 #[derive(Debug, Clone, Copy)]
@@ -98,9 +72,6 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
     ("ptmx", "pts/ptmx"),
 ];
 
-/// As much as `/dev/shm` of a session holds.
-const SHARED_MEMORY: &str = "mode=1777,size=1g";
-
 impl Namespaces {
     /// Returns in the process that is to be the host.
     pub(super) fn enter(
@@ -135,11 +106,10 @@ impl Namespaces {
         (channel, nothing)
     }
 
-    /// Moves the host to where a session is to be, so that what it forks now finds itself there: with a `/tmp` and a
-    /// `/dev/shm` of its own, and with a loopback of its own where it wants that.
+    /// Moves the host to where a session is to be, so that what it forks now finds itself there.
     pub(super) fn enter_for(&self, setup: &SessionSetup) -> io::Result<()> {
-        if let Some(base) = &self.files {
-            self.enter_place(base, setup)?;
+        if let Some(files) = &self.files {
+            files.enter(setup)?;
         }
         if setup.own_network && self.network.is_some() {
             enter_new_network()?;
@@ -152,124 +122,8 @@ impl Namespaces {
         if let Some(network) = &self.network {
             move_to(network, LinkNameSpaceType::Network)?;
         }
-        if let Some(base) = &self.files {
-            move_to(base, LinkNameSpaceType::Mount)?;
-            std::env::set_current_dir(&self.scratch_root)?;
-        }
-        Ok(())
+        self.files.as_ref().map_or(Ok(()), Places::leave)
     }
-
-    fn enter_place(&self, base: &File, setup: &SessionSetup) -> io::Result<()> {
-        let directory = &setup.directory;
-        let mut places = self.places.borrow_mut();
-        let may_hold = |place: &&mut Place| setup.is_first || place.tenant == setup.tenant;
-        if let Some(place) = places.get_mut(directory).filter(may_hold)
-            && place.directory == identity(&fs::symlink_metadata(directory)?)
-        {
-            move_to(&place.namespace, LinkNameSpaceType::Mount)?;
-            if !setup.is_first || place.is_as_made() {
-                place.tenant = setup.tenant;
-                return Ok(());
-            }
-            move_to(base, LinkNameSpaceType::Mount)?;
-        }
-        if places.len() == MOST_PLACES {
-            places.clear();
-        }
-        places.insert(directory.to_owned(), self.make_place(setup)?);
-        Ok(())
-    }
-
-    /// Moves the host to a file system that is new but for what other processes of the same session have done in it.
-    fn make_place(&self, setup: &SessionSetup) -> io::Result<Place> {
-        let directory = setup.directory.as_path();
-        // SAFETY: the process has one thread; the flag touches neither memory nor descriptors.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        let (temporary, memory) = (Path::new("/tmp"), Path::new("/dev/shm"));
-        let [in_temporary, in_memory, around] = scratch::COVERS.map(|name| directory.join(name));
-        let mut covers = vec![(temporary, in_temporary)];
-        if directory.starts_with(memory) {
-            covers.push((memory, in_memory));
-        } else {
-            let flags = MountFlags::NOSUID | MountFlags::NODEV;
-            mount("tmpfs", memory, "tmpfs", flags, SHARED_MEMORY)?;
-            if !directory.starts_with(temporary) {
-                covers.push((&self.scratch_root, around));
-            }
-        }
-        for (place, by) in &covers {
-            if setup.is_first {
-                scratch::remove(by)?;
-            }
-            self.cover(place, by, directory)?;
-        }
-        let places = [temporary, memory, &self.scratch_root];
-        let is_covered = |path: &&Path| places.iter().any(|place| path.starts_with(place));
-        let around = directory.ancestors().skip(1).filter(is_covered);
-        let writable = [temporary, memory].into_iter().chain(around);
-        let stamped = |path: &Path| Ok((path.to_owned(), stamp(&fs::symlink_metadata(path)?)));
-        Ok(Place {
-            namespace: File::open("/proc/self/ns/mnt")?,
-            directory: identity(&fs::symlink_metadata(directory)?),
-            tenant: setup.tenant,
-            made: writable.map(stamped).collect::<io::Result<_>>()?,
-        })
-    }
-
-    /// Lays a directory of this session over `place`, in which only what is shown, and the session's
-    /// own `directory`, are left of all that was there.
-    fn cover(&self, place: &Path, by: &Path, directory: &Path) -> io::Result<()> {
-        let shown = self.shown.iter().map(PathBuf::as_path);
-        let kept = shown.chain([directory]);
-        cover(place, by, kept.filter(|path| path.starts_with(place)))
-    }
-}
-
-impl Place {
-    /// Whether nobody has made, removed or changed anything there. Asked within it.
-    fn is_as_made(&self) -> bool {
-        self.made.iter().all(|(path, before)| {
-            fs::symlink_metadata(path).is_ok_and(|now| stamp(&now) == *before)
-        })
-    }
-}
-
-fn identity(metadata: &Metadata) -> Identity {
-    (metadata.dev(), metadata.ino())
-}
-
-fn stamp(metadata: &Metadata) -> Stamp {
-    (
-        identity(metadata),
-        metadata.mode(),
-        metadata.uid(),
-        metadata.gid(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    )
-}
-
-fn move_to(namespace: &File, kind: LinkNameSpaceType) -> io::Result<()> {
-    Ok(move_into_link_name_space(namespace.as_fd(), Some(kind))?)
-}
-
-/// Lays a directory over `place` in which, of all that was there, only these paths are left. It is made by
-/// the first process of a session. Later ones find it as examples left it, so no link in its place is followed.
-fn cover<'a>(place: &Path, by: &Path, kept: impl Iterator<Item = &'a Path>) -> io::Result<()> {
-    match fs::create_dir(by) {
-        Ok(()) => fs::set_permissions(by, fs::Permissions::from_mode(0o1777))?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(by, flags, Mode::empty())?;
-    let by = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-    for path in kept.filter(|path| path.exists()) {
-        let to = by.join(path.strip_prefix(place).unwrap_or(path));
-        make_mount_point(path, &to)?;
-        rustix::mount::mount_bind_recursive(path, &to)?;
-    }
-    Ok(rustix::mount::mount_bind_recursive(&by, place)?)
 }
 
 enum Attempt {
@@ -335,13 +189,10 @@ impl Wish {
         let shown = change_root(setup, scratch_root, first_process)
             .map_err(|error| io::Error::new(error.kind(), format!("mounting: {error}")))?;
         Ok(Namespaces {
-            files: Some(File::open("/proc/self/ns/mnt")?),
+            files: Some(Places::around_here(scratch_root, shown)?),
             network: network.ok(),
             processes: self.processes,
             refused: None,
-            scratch_root: scratch_root.to_owned(),
-            shown,
-            places: RefCell::default(),
         })
     }
 }
@@ -676,62 +527,4 @@ fn components(path: &Path) -> Vec<PathBuf> {
 
 fn below_root(path: &Path) -> PathBuf {
     path.strip_prefix("/").unwrap_or(path).to_owned()
-}
-
-/// Makes what a file or directory can be bound to.
-fn make_mount_point(from: &Path, to: &Path) -> io::Result<()> {
-    if from.is_dir() {
-        return fs::create_dir_all(to);
-    }
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    if !to.exists() {
-        File::create(to)?;
-    }
-    Ok(())
-}
-
-fn mount(
-    source: &str,
-    target: &Path,
-    kind: &str,
-    flags: MountFlags,
-    options: &str,
-) -> io::Result<()> {
-    let options = CString::new(options)?;
-    Ok(rustix::mount::mount(
-        source,
-        target,
-        kind,
-        flags,
-        options.as_c_str(),
-    )?)
-}
-
-/// `mount_setattr`, which no crate wraps: unlike a remount it needs not know what else a mount is.
-fn set_mount_attributes(path: &Path, set: u64, clear: u64, flags: u32) -> io::Result<()> {
-    let path = CString::new(OsStr::as_bytes(path.as_os_str()))?;
-    let attributes = libc::mount_attr {
-        attr_set: set,
-        attr_clr: clear,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: both pointers are valid for the call, and the size is that of the structure.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
