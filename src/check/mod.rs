@@ -256,7 +256,8 @@ impl<'i> Ground<'i> {
             nothing_is_missing(hosts.ready.protections.as_ref())?;
         }
         let host = &*hosts.shared()?;
-        let snapshots = Snapshots::prepare(host, interpreter, run.config, &demands)?;
+        let threads = run.settings.jobs.unwrap_or_else(processors);
+        let snapshots = Snapshots::prepare(host, interpreter, run.config, &demands, threads)?;
         Ok(Ground {
             hosts,
             bare,
@@ -479,7 +480,7 @@ fn recall<'a>(book: &'a Book, plan: &SessionPlan, found: &Found) -> SessionResul
         why: Why::Unchanged,
         key: Some(found.key()),
         ran: None,
-        is_untrue: false,
+        again: None,
     }
 }
 
@@ -546,9 +547,12 @@ fn jobs_at_once(
 ) -> usize {
     let is_short = |&&job: &&usize| is_short(run.book, &plans[job]);
     let short = jobs.iter().filter(is_short).count();
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let are_short = 2 * short > jobs.len() && !snapshots.has_packages();
-    processors + usize::from(are_short)
+    processors() + usize::from(are_short)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The interpreter's version in the terms of version specifiers.

@@ -66,8 +66,16 @@ pub(super) struct SessionResults<'a> {
     pub(super) key: Option<Digest>,
     /// What is to be kept of it.
     pub(super) ran: Option<Ran>,
-    /// It has to run where nothing was imported for it.
-    pub(super) is_untrue: bool,
+    pub(super) again: Option<Again>,
+}
+
+/// Why a session has to run again, on the same host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// What was imported for it is not what it would import.
+    Untrue,
+    /// The process that was made for it has died before it was needed.
+    NeverBegan,
 }
 
 impl SessionResults<'_> {
@@ -115,12 +123,16 @@ impl<'a> Runner<'_, 'a> {
             self.tell(result, job, &mut told)
         };
         let mut results = self.session_on_shared(hosts, &shared, (snapshot, ready), job, &mut tell);
-        if let Ok(Some(SessionResults {
-            is_untrue: true, ..
-        })) = results
-        {
-            self.snapshots.refuse(key);
-            results = self.session_on_shared(hosts, &shared, (None, None), job, &mut tell);
+        let again = results
+            .as_ref()
+            .ok()
+            .and_then(|results| results.as_ref()?.again);
+        if let Some(again) = again {
+            let snapshot = snapshot.filter(|_| again == Again::NeverBegan);
+            if again == Again::Untrue {
+                self.snapshots.refuse(key);
+            }
+            results = self.session_on_shared(hosts, &shared, (snapshot, None), job, &mut tell);
         }
         if !hosts.lost(&shared, snapshot) {
             return results;
@@ -198,10 +210,10 @@ impl<'a> Runner<'_, 'a> {
             trace = Some(new);
         }
         let results = self.session_on(ground, None, job, &mut trace, tell);
-        let is_untrue = |results: &SessionResults<'_>| results.is_untrue;
+        let stands = |results: &SessionResults<'_>| results.again.is_none();
         let holds = results
             .as_ref()
-            .is_ok_and(|results| !results.as_ref().is_some_and(is_untrue));
+            .is_ok_and(|results| results.as_ref().is_none_or(stands));
         if let Some(mut trace) = trace.filter(|_| holds && !hosts.lost(shared, snapshot)) {
             trace.is_edited = true;
             traces.put(key, trace);
@@ -244,7 +256,7 @@ impl<'a> Runner<'_, 'a> {
         }
         let mut past = trace.take().map(|trace| Past::of(trace, &mut session));
         let mut results = self.examples(plan, &mut session, past.as_mut(), tell)?;
-        let (was_stopped, is_untrue) = (session.was_stopped(), session.is_untrue());
+        let (was_stopped, again) = (session.was_stopped(), session.again());
         let watched = session.watched(&results);
         let context = session.context.clone();
         let (scratch, saved) = (session.scratch.clone(), session.files_saved());
@@ -253,7 +265,7 @@ impl<'a> Runner<'_, 'a> {
         let rerun = past.as_ref().map(Past::rerun);
         *trace = past.map(Past::into_trace);
         let has_checkpoints = |trace: &Trace| !trace.checkpoints.is_empty();
-        if is_untrue {
+        if again.is_some() {
             let _ = scratch::remove(&directory);
         } else if trace.is_none() && is_gone {
             host.take_back(directory, &scratch, saved);
@@ -273,7 +285,7 @@ impl<'a> Runner<'_, 'a> {
             why: found.map_or(Why::NotAsked, |found| found.why.clone()),
             key: found.map(Found::key),
             ran,
-            is_untrue,
+            again,
         }))
     }
 
@@ -309,7 +321,7 @@ impl<'a> Runner<'_, 'a> {
                 (_, None, Some(past)) => past.step(session, step)?,
                 (None, None, None) => session.run(step)?,
             };
-            if session.was_stopped() || session.is_untrue() {
+            if session.was_stopped() || session.again().is_some() {
                 break;
             }
             let (verdict, outcome) = match (skipped, blocked_by) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::runner::Runner;
+use super::runner::{Again, Runner};
 use super::{SessionPlan, artifact_path};
 use crate::attributes::OwnLimits;
 use crate::book::Page;
@@ -253,10 +253,13 @@ impl<'r, 'a> Session<'r, 'a> {
         self.runner.run.is_stopped()
     }
 
-    /// Whether it has to run where nothing was imported for it.
-    pub(super) fn is_untrue(&self) -> bool {
-        let running = self.running.as_ref();
-        running.is_some_and(|running| running.untrue().is_some())
+    /// Why it has to run again, if it does.
+    pub(super) fn again(&self) -> Option<Again> {
+        let running = self.running.as_ref()?;
+        if running.died_idle() {
+            return Some(Again::NeverBegan);
+        }
+        running.untrue().map(|_| Again::Untrue)
     }
 
     /// Whether no process of it can live any more.

@@ -81,6 +81,10 @@ pub struct Running {
     reads_from: Instant,
     /// How many bytes its directory held, and when that was.
     filled: Option<(u64, Instant)>,
+    /// It was made before it was needed, and has said nothing yet.
+    idle: bool,
+    /// It had died by then.
+    died_idle: bool,
     pub(super) end: Option<ProcessEnd>,
     observed: Option<Observed>,
     untrue: Option<String>,
@@ -156,6 +160,8 @@ impl Running {
             next_look: Instant::now() + FIRST_LOOK,
             reads_from: Instant::now(),
             filled: None,
+            idle: false,
+            died_idle: false,
             end: None,
             observed: None,
             untrue: None,
@@ -177,12 +183,18 @@ impl Running {
         }
         self.next_look = now + FIRST_LOOK;
         self.filled = self.filled.map(|(bytes, _)| (bytes, now));
+        self.idle = true;
         self.is_alive().then_some(self)
     }
 
     /// What the session read, once its interpreter has shut down in order and could say so.
     pub fn observed(&self) -> Option<&Observed> {
         self.observed.as_ref()
+    }
+
+    /// Whether it has died before it took the first that it was given to run, which so has no part in that.
+    pub fn died_idle(&self) -> bool {
+        self.died_idle
     }
 
     /// Why what the session did is not what a plain run does: it has to run where nothing was imported for it.
@@ -217,7 +229,8 @@ impl Running {
             reads_from: protocol::clock() + patience,
         };
         // A session that is gone already is noticed below, with its reason.
-        let _ = protocol::send(&self.control, &command);
+        let sent = protocol::send(&self.control, &command);
+        self.died_idle = self.idle && sent.is_err();
         // Later than what the session was told.
         self.reads_from = Instant::now() + PATIENCE;
         let deadline = started + limits.timeout;
@@ -532,11 +545,19 @@ impl Running {
     pub(super) fn receive(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
         match self.control.read(&mut bytes) {
-            Ok(0) | Err(_) => {
+            Ok(0) => {
+                self.control_open = false;
+                false
+            }
+            Err(error) => {
+                // What the kernel says of a socket whose other end went with something unread.
+                let left_unread = error.kind() == io::ErrorKind::ConnectionReset;
+                self.died_idle |= self.idle && left_unread;
                 self.control_open = false;
                 false
             }
             Ok(count) => {
+                self.idle = false;
                 self.received.extend_from_slice(&bytes[..count]);
                 true
             }

@@ -18,7 +18,7 @@ pub use known::Known;
 
 use crate::config::{Config, Limits, Preload};
 use crate::demand::Demand;
-use crate::host::{Host, Snapshot};
+use crate::host::{Host, Importing, Snapshot};
 use crate::interpreter::Interpreter;
 
 /// Hosts that keep packages cost memory.
@@ -36,12 +36,13 @@ pub enum Fitness {
     Unfit(String),
 }
 
-/// The hosts of a run that have imported packages, and one that has not. All of them compile for their sessions,
+/// The hosts of a run that have imported packages, and some that have not. All of them compile for their sessions,
 /// which the host that they come from cannot risk.
 #[derive(Debug, Default)]
 pub struct Snapshots {
     roots: Vec<Node>,
-    plain: Option<Snapshot>,
+    /// Each thread has its own, where it pays: most of what a session waits for is that it is compiled.
+    plain: Vec<Snapshot>,
     /// Sessions that turned out to do what an import depends on, by page and place.
     refused: Mutex<BTreeSet<(String, usize)>>,
 }
@@ -55,12 +56,13 @@ struct Node {
 }
 
 impl Snapshots {
-    /// Makes the hosts that pay for these sessions.
+    /// Makes the hosts that pay for these sessions, so many of which run at once.
     pub fn prepare(
         host: &Host,
         interpreter: &Interpreter,
         config: &Config,
         demands: &[Demand<'_>],
+        threads: usize,
     ) -> Result<Snapshots> {
         let wanted = candidates(&config.preload, interpreter, demands);
         let roots = if wanted.is_empty() {
@@ -68,17 +70,14 @@ impl Snapshots {
         } else {
             Snapshots::import(host, interpreter, config, demands, &wanted)?
         };
-        let plain = if demands.iter().filter(|demand| is_compiled(demand)).count() < FEWEST_COMPILED
-        {
-            None
-        } else {
-            Snapshot::begin(host, None, None, host.root())?
-                .finish()
-                .ok()
-        };
+        let compiled = demands.iter().filter(|demand| is_compiled(demand)).count();
+        let begun: Vec<Importing> = (0..threads.min(compiled / FEWEST_COMPILED))
+            .map(|_| Snapshot::begin(host, None, None, host.root()))
+            .collect::<Result<_>>()?;
+        let plain = begun.into_iter().filter_map(|host| host.finish().ok());
         Ok(Snapshots {
             roots,
-            plain,
+            plain: plain.collect(),
             refused: Mutex::default(),
         })
     }
@@ -114,9 +113,12 @@ impl Snapshots {
 
     /// Where a session starts: with the packages that it will import, and no others. `None` is the host itself.
     pub fn of(&self, demand: &Demand<'_>, session: &(String, usize)) -> Option<&Snapshot> {
-        let compiles = |plain: &&Snapshot| is_compiled(demand) && !plain.is_lost();
-        let plain = self.plain.as_ref().filter(compiles);
-        self.with_packages(demand, session).or(plain)
+        let plain = || {
+            let thread = rayon::current_thread_index().unwrap_or(0);
+            let own = self.plain.get(thread % self.plain.len().max(1))?;
+            (is_compiled(demand) && !own.is_lost()).then_some(own)
+        };
+        self.with_packages(demand, session).or_else(plain)
     }
 
     fn with_packages(&self, demand: &Demand<'_>, session: &(String, usize)) -> Option<&Snapshot> {

@@ -152,16 +152,22 @@ fn the_process_of_a_short_session_is_there_before_it_is_needed() {
 
 #[test]
 fn a_process_that_has_died_before_it_is_needed_is_made_again() {
-    let kills_all = "```python\nimport os\nparent = os.getppid()\nkilled = 0\n\
-        for other in open(f'/proc/{parent}/task/{parent}/children').read().split():\n    \
-        if int(other) != os.getpid():\n        os.kill(int(other), 9)\n        killed += 1\nprint(killed)\n```\n";
-    let project = Project::new()
-        .with("one.md", kills_all)
-        .with("two.md", "```python\nprint('two')\n```\n")
-        .with("three.md", "```python\nprint('three')\n```\n");
-    let outcomes = outcomes(&project, "-j1");
-    let printed = outcomes
-        .iter()
-        .map(|example| example["outcome"]["stdout"].as_str().unwrap());
-    assert_eq!(printed.collect::<Vec<_>>(), ["1\n", "three\n", "two\n"]);
+    // The kernel's list of children may leave some out for a moment.
+    let kills_all = "```python\nimport os\nparent = os.getppid()\nothers = []\n\
+        while not others:\n    \
+        children = open(f'/proc/{parent}/task/{parent}/children').read().split()\n    \
+        others = [int(child) for child in children if int(child) != os.getpid()]\n\
+        for other in others:\n    os.kill(other, 9)\nprint(len(others))\n```\n";
+    // Now and then it dies only after it was found alive. A project that has run goes by how long its sessions took.
+    for _ in 0..20 {
+        let project = Project::new()
+            .with("one.md", kills_all)
+            .with("two.md", "```python\nprint('two')\n```\n")
+            .with("three.md", "```python\nprint('three')\n```\n");
+        let outcomes = outcomes(&project, "-j1");
+        let printed = outcomes
+            .iter()
+            .map(|example| example["outcome"]["stdout"].as_str().unwrap());
+        assert_eq!(printed.collect::<Vec<_>>(), ["1\n", "three\n", "two\n"]);
+    }
 }
