@@ -113,8 +113,8 @@ const NEW_NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// What sessions are denied beyond what the host is. Made once, installed by each session: the kernel tries a
-/// filter with every call that it has when it is installed, so a session's own is short.
+/// What sessions are denied beyond what the host is. Made once, installed by each session: the kernel translates a
+/// filter, and tries it with every call that it has, when it is installed, so a session's own is short.
 pub(super) struct Filter(BpfProgram);
 
 impl Filter {
@@ -126,20 +126,7 @@ impl Filter {
         ] {
             seccompiler::apply_filter(&program)?;
         }
-        let mut denied = always(DENIED_IN_SESSIONS);
-        let with_flag = |flag: libc::c_int| {
-            let flag = u64::from(flag.cast_unsigned());
-            argument(0, Compare::MaskedEq(flag), flag).and_then(|it| SeccompRule::new(vec![it]))
-        };
-        let namespaces: Result<Vec<SeccompRule>, _> = (0..32)
-            .map(|bit| 1 << bit)
-            .filter(|flag| NEW_NAMESPACES & flag != 0)
-            .map(with_flag)
-            .collect();
-        denied.insert(libc::SYS_clone, namespaces?);
-        let mut program = pass(denied.keys());
-        program.extend(compile(denied, libc::EPERM)?);
-        Ok(Filter(program))
+        Ok(Filter(session_program(DENIED_IN_SESSIONS)))
     }
 
     /// Installs it for this process and all that it starts, for good.
@@ -217,33 +204,55 @@ fn compile(rules: Rules, error: libc::c_int) -> Result<BpfProgram, seccompiler::
 // Instructions of classic BPF, from `linux/bpf_common.h`, and what a filter answers, from `linux/seccomp.h`.
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JUMP_IF_ANY: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-const OFFSET_OF_NUMBER: u32 = 0;
-/// Where the numbers of the x32 calls begin.
-const FOREIGN: u32 = 0x4000_0000;
 const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
+const DENY: u32 = 0x0005_0000 | libc::EPERM.cast_unsigned(); // SECCOMP_RET_ERRNO
+/// Of `struct seccomp_data`: the call's number, and the lower half of its first argument where bytes are in this order.
+const OFFSET_OF_NUMBER: u32 = 0;
+const OFFSET_OF_FIRST_ARGUMENT: u32 = 16;
+/// Where the numbers of the x32 calls begin.
+#[cfg(target_arch = "x86_64")]
+const FOREIGN: u32 = 0x4000_0000;
 
 const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-/// Allows at once what no rule is for; behind it stands the program with the rules, which compares with each number in
-/// turn. For every session the kernel runs the whole for all numbers that it has. What an architecture that is not ours
-/// means by a number is asked by the host's filters, which hold as well.
-fn pass<'a>(ruled: impl Iterator<Item = &'a i64>) -> BpfProgram {
-    let ruled = ruled.filter_map(|&number| u32::try_from(number).ok());
+/// Denies these calls, and new namespaces by `clone`. `seccompiler` makes five times as many instructions of it, which
+/// compare with each number in turn. What an architecture that is not ours means by a number is asked by the host's
+/// filters, which hold as well.
+fn session_program(denied: &[libc::c_long]) -> BpfProgram {
+    let number = |call: libc::c_long| u32::try_from(call).expect("numbers of calls are small");
+    let clone = number(libc::SYS_clone);
+    let mut ruled: Vec<u32> = denied.iter().map(|&call| number(call)).collect();
+    ruled.push(clone);
+    ruled.sort_unstable();
+    let runs: Vec<&[u32]> = ruled
+        .chunk_by(|&one, &next| one + 1 == next && one != clone && next != clone)
+        .collect();
+    // Two comparisons for each run, then what they jump to.
+    let look_at_flags = 1 + 2 * runs.len();
+    let (deny, allow) = (look_at_flags + 2, look_at_flags + 3);
     let mut program = vec![instruction(LOAD, 0, 0, OFFSET_OF_NUMBER)];
-    let mut first = 0;
-    for number in ruled.chain([FOREIGN]) {
-        if first < number {
-            program.extend([
-                instruction(JUMP_IF_AT_LEAST, 2, 0, number),
-                instruction(JUMP_IF_AT_LEAST, 0, 1, first),
-                instruction(RETURN, 0, 0, ALLOW),
-            ]);
-        }
-        first = number + 1;
+    for run in &runs {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        let target = if first == clone { look_at_flags } else { deny };
+        let is_behind_all = last == ruled[ruled.len() - 1];
+        let to = |target: usize, from: usize| u8::try_from(target - from - 1).expect("it is short");
+        let at = program.len();
+        program.push(instruction(JUMP_IF_AT_LEAST, 0, to(allow, at), first));
+        let behind = if is_behind_all { to(allow, at + 1) } else { 0 };
+        let inside = to(target, at + 1);
+        program.push(instruction(JUMP_IF_AT_LEAST, behind, inside, last + 1));
     }
+    let namespaces = NEW_NAMESPACES.cast_unsigned();
+    program.extend([
+        instruction(LOAD, 0, 0, OFFSET_OF_FIRST_ARGUMENT),
+        instruction(JUMP_IF_ANY, 0, 1, namespaces),
+        instruction(RETURN, 0, 0, DENY),
+        instruction(RETURN, 0, 0, ALLOW),
+    ]);
     program
 }
 
@@ -294,4 +303,54 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
         },
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program answers, as `seccomp` runs it.
+    fn answer(program: &[sock_filter], number: u32, first_argument: u32) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            let holds = match code {
+                LOAD => {
+                    loaded = match k {
+                        OFFSET_OF_NUMBER => number,
+                        OFFSET_OF_FIRST_ARGUMENT => first_argument,
+                        _ => panic!("nothing else is looked at"),
+                    };
+                    continue;
+                }
+                JUMP_IF_AT_LEAST => loaded >= k,
+                JUMP_IF_ANY => loaded & k != 0,
+                RETURN => return k,
+                _ => panic!("no such instruction"),
+            };
+            at += usize::from(if holds { jt } else { jf });
+        }
+    }
+
+    #[test]
+    fn a_session_is_denied_what_is_listed_and_nothing_else() {
+        for denied in [DENIED_IN_SESSIONS, &[1, 2, 3], &[0, libc::SYS_clone + 1]] {
+            let program = session_program(denied);
+            for number in (0..1000).chain([u32::MAX]) {
+                let is_denied = denied.contains(&libc::c_long::from(number));
+                let expected = if is_denied { DENY } else { ALLOW };
+                assert_eq!(answer(&program, number, 0), expected, "{number}");
+            }
+            let clone = u32::try_from(libc::SYS_clone).unwrap();
+            let thread = libc::CLONE_VM | libc::CLONE_THREAD | libc::SIGCHLD;
+            for bit in 0..32 {
+                let flag = thread | 1 << bit;
+                let makes_namespace = NEW_NAMESPACES & flag != 0;
+                let expected = if makes_namespace { DENY } else { ALLOW };
+                let answered = answer(&program, clone, flag.cast_unsigned());
+                assert_eq!(answered, expected, "bit {bit}");
+            }
+        }
+    }
 }
