@@ -161,7 +161,7 @@ impl<'a> Demand<'a> {
             sources.push(example.source());
         }
         demand.read_signs(&sources);
-        demand.is_short = is_short(sources);
+        demand.is_short = sources.iter().map(|source| source.len()).sum::<usize>() < SHORT;
         demand
     }
 
@@ -179,11 +179,6 @@ impl<'a> Demand<'a> {
             }
         }
     }
-}
-
-/// Whether little of a session's time would go to these sources.
-pub fn is_short<'a>(sources: impl IntoIterator<Item = &'a str>) -> bool {
-    sources.into_iter().map(str::len).sum::<usize>() < SHORT
 }
 
 /// The largest limits that one of these sessions asks for.

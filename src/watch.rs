@@ -256,11 +256,12 @@ impl Watch<'_> {
             due.contains(&page.key) && !self.problems.contains(&page.name)
         };
         let plans: Vec<SessionPlan> = all.iter().filter(is_due).cloned().collect();
+        let demands = check::demands(book, &plans);
         let ground = match self.ground.take() {
-            Some(ground) if ground.suffices(book, &plans) => ground,
+            Some(ground) if ground.suffices(&demands) => ground,
             _ => {
                 self.traces.clear();
-                Ground::new(&run, self.interpreter, &all)?
+                Ground::new(&run, self.interpreter, &check::demands(book, &all))?
             }
         };
         let number = inbox.next_run();
@@ -274,7 +275,8 @@ impl Watch<'_> {
             let running = scope.spawn(|| {
                 let _ended = ended;
                 let traces = Some(&self.traces);
-                check::run_on(&run, &ground, traces, &plans, &mut |event| {
+                let plans = (&*plans, &*demands);
+                check::run_on(&run, &ground, traces, plans, &mut |event| {
                     screen.event(event)
                 })
             });

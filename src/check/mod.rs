@@ -212,16 +212,17 @@ pub fn run<'a>(
     let found = find_kept(run, plans, &version(run.interpreter));
     let has_to_run = |(plan, found): (&SessionPlan, &Option<Found>)| {
         let is_kept = found.as_ref().is_some_and(Found::is_kept);
-        (!is_kept).then(|| plan.clone())
+        (!is_kept).then(|| demand(run.book, plan))
     };
-    let open: Vec<SessionPlan> = plans.iter().zip(&found).filter_map(has_to_run).collect();
+    let demands: Vec<Demand<'_>> = plans.iter().zip(&found).filter_map(has_to_run).collect();
     // With everything known already, no Python starts.
-    let ground = if open.is_empty() {
+    let ground = if demands.is_empty() {
         None
     } else {
-        Some(Ground::new(run, run.interpreter, &open)?)
+        Some(Ground::new(run, run.interpreter, &demands)?)
     };
-    run_all(run, ground.as_ref(), None, (plans, &found), listener)
+    let ground = ground.as_ref().map(|ground| (ground, &*demands));
+    run_all(run, ground, None, (plans, &found), listener)
 }
 
 /// What sessions run on. It may outlive a run, if the interpreter does.
@@ -237,10 +238,9 @@ impl<'i> Ground<'i> {
     pub fn new(
         run: &Run<'_>,
         interpreter: &'i Interpreter,
-        plans: &[SessionPlan],
+        demands: &[Demand<'_>],
     ) -> Result<Ground<'i>> {
-        let demands = demands(run.book, plans);
-        let options = host_options(run, &demands)?;
+        let options = host_options(run, demands)?;
         let could_tell = demands.iter().any(|demand| demand.is_bare);
         let bare = if !options.preload.is_empty() && could_tell {
             let options = host::Options {
@@ -257,7 +257,7 @@ impl<'i> Ground<'i> {
         }
         let host = &*hosts.shared()?;
         let threads = run.settings.jobs.unwrap_or_else(processors);
-        let snapshots = Snapshots::prepare(host, interpreter, run.config, &demands, threads)?;
+        let snapshots = Snapshots::prepare(host, interpreter, run.config, demands, threads)?;
         Ok(Ground {
             hosts,
             bare,
@@ -267,9 +267,8 @@ impl<'i> Ground<'i> {
 
     /// Whether it does for these sessions as well as for those that it was made for. Modules that it could share as
     /// well cost time only.
-    pub fn suffices(&self, book: &Book, plans: &[SessionPlan]) -> bool {
+    pub fn suffices(&self, demands: &[Demand<'_>]) -> bool {
         let options = self.hosts.options();
-        let demands = demands(book, plans);
         let mut needs = demands.iter().flat_map(|demand| &demand.needs);
         let is_answered = needs.all(|need| match need {
             Need::Module(name) => options.probe.contains(name),
@@ -287,17 +286,24 @@ pub fn run_on<'a>(
     run: &Run<'a>,
     ground: &Ground<'a>,
     traces: Option<&Traces>,
-    plans: &'a [SessionPlan],
+    (plans, demands): (&'a [SessionPlan], &[Demand<'_>]),
     listener: &mut Listener<'_>,
 ) -> Result<Results<'a>> {
     let found: Vec<Option<Found>> = plans.iter().map(|_| None).collect();
-    run_all(run, Some(ground), traces, (plans, &found), listener)
+    run_all(
+        run,
+        Some((ground, demands)),
+        traces,
+        (plans, &found),
+        listener,
+    )
 }
 
-/// Runs the sessions of which nothing is found; without a ground there are none.
+/// Runs the sessions of which nothing is found, on a ground and with what each of them demands; without there are
+/// none.
 fn run_all<'a>(
     run: &Run<'a>,
-    ground: Option<&Ground<'a>>,
+    ground: Option<(&Ground<'a>, &[Demand<'_>])>,
     traces: Option<&Traces>,
     (plans, found): (&'a [SessionPlan], &[Option<Found>]),
     listener: &mut Listener<'_>,
@@ -312,7 +318,7 @@ fn run_all<'a>(
     let is_kept = |job: usize| found[job].as_ref().is_some_and(Found::is_kept);
     let (kept, jobs): (Vec<usize>, Vec<usize>) = (0..plans.len()).partition(|&job| is_kept(job));
     let held = found.iter().flatten().filter_map(Found::protections);
-    let now = ground.and_then(|ground| ground.hosts.ready.protections.as_ref());
+    let now = ground.and_then(|(ground, _)| ground.hosts.ready.protections.as_ref());
     let protections = held.chain(now).fold(None, Protections::weaker);
     tell(&Event::Started(&Started {
         interpreter: run.interpreter,
@@ -335,12 +341,12 @@ fn run_all<'a>(
             pages.take(job, recalled, tell)?;
         }
     }
-    if let Some(Ground {
-        hosts,
-        bare,
-        snapshots,
-    }) = ground
-    {
+    if let Some((ground, demands)) = ground {
+        let Ground {
+            hosts,
+            bare,
+            snapshots,
+        } = ground;
         let is_loaded = settings.conditions.varies(Factor::Load);
         let _load = is_loaded.then(Load::begin);
         let weights: Vec<Duration> = jobs
@@ -362,13 +368,14 @@ fn run_all<'a>(
             &weights,
             settings
                 .jobs
-                .unwrap_or_else(|| jobs_at_once(run, plans, &jobs, snapshots)),
+                .unwrap_or_else(|| jobs_at_once(demands, snapshots)),
             |index, next| {
                 let job = |index: usize| {
                     let number = jobs[index];
                     Job {
                         number,
                         plan: &plans[number],
+                        demand: &demands[index],
                         found: found[number].as_ref(),
                     }
                 };
@@ -539,15 +546,9 @@ fn weight(book: &Book, plan: &SessionPlan, last_run: &LastRun) -> Duration {
 
 /// As many as there are processors. One more where most sessions are short: their time goes to making and ending
 /// processes, which one of them waits for while others run.
-fn jobs_at_once(
-    run: &Run<'_>,
-    plans: &[SessionPlan],
-    jobs: &[usize],
-    snapshots: &Snapshots,
-) -> usize {
-    let is_short = |&&job: &&usize| is_short(run.book, &plans[job]);
-    let short = jobs.iter().filter(is_short).count();
-    let are_short = 2 * short > jobs.len() && !snapshots.has_packages();
+fn jobs_at_once(demands: &[Demand<'_>], snapshots: &Snapshots) -> usize {
+    let short = demands.iter().filter(|demand| demand.is_short).count();
+    let are_short = 2 * short > demands.len() && !snapshots.has_packages();
     processors() + usize::from(are_short)
 }
 
@@ -567,11 +568,6 @@ pub fn version(interpreter: &Interpreter) -> Version {
 fn demand<'a>(book: &'a Book, plan: &SessionPlan) -> Demand<'a> {
     let examples = &book.pages[plan.page].examples;
     Demand::of(plan.examples.iter().map(|&at| &examples[at]))
-}
-
-fn is_short(book: &Book, plan: &SessionPlan) -> bool {
-    let examples = &book.pages[plan.page].examples;
-    demand::is_short(plan.examples.iter().map(|&at| examples[at].source()))
 }
 
 /// What each of these sessions asks of its host.

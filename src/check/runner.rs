@@ -11,7 +11,7 @@ use pep440_rs::Version;
 
 use super::past::Past;
 use super::session::Session;
-use super::{Run, SessionPlan, Tell, demand, is_short};
+use super::{Run, SessionPlan, Tell};
 use crate::attributes::Need;
 use crate::cache::{Found, Ran, Why};
 use crate::demand::Demand;
@@ -53,6 +53,7 @@ pub(super) struct Ready {
 pub(super) struct Job<'j> {
     pub(super) number: usize,
     pub(super) plan: &'j SessionPlan,
+    pub(super) demand: &'j Demand<'j>,
     pub(super) found: Option<&'j Found>,
 }
 
@@ -106,12 +107,11 @@ impl<'a> Runner<'_, 'a> {
             // What is wrong with it is told when it runs.
             let _ = self.make_ready(next);
         }
-        let demand = demand(self.run.book, job.plan);
-        let hosts = self.hosts_for(&demand);
+        let hosts = self.hosts_for(job.demand);
         let mut told = HashSet::new();
         let shared = hosts.shared()?;
         let key = self.key(job);
-        let snapshot = self.snapshots.of(&demand, &key);
+        let snapshot = self.snapshots.of(job.demand, &key);
         let ready = self.ready().remove(&job.number);
         let ready = ready.filter(|ready| Arc::ptr_eq(&ready.host, &shared));
         let ready = ready.and_then(|ready| Some((ready.directory, ready.running.awake()?)));
@@ -145,13 +145,12 @@ impl<'a> Runner<'_, 'a> {
 
     /// Starts the process of a session that begins with an example.
     fn make_ready(&self, job: &Job<'_>) -> Result<()> {
-        if !is_short(self.run.book, job.plan) {
+        if !job.demand.is_short {
             return Ok(());
         }
-        let demand = demand(self.run.book, job.plan);
-        let hosts = self.hosts_for(&demand);
+        let hosts = self.hosts_for(job.demand);
         let host = hosts.shared()?;
-        if self.snapshots.of(&demand, &self.key(job)).is_some() {
+        if self.snapshots.of(job.demand, &self.key(job)).is_some() {
             // With a package it is not short.
             return Ok(());
         }
