@@ -12,11 +12,10 @@
 //! finds nothing of the kind. Otherwise, and whenever it is in doubt, Python gets all of its objects back,
 //! the standard streams among them, and shuts down as ever.
 
-use std::collections::HashMap;
-
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList, PyType};
+use rustc_hash::FxHashMap;
 
 use crate::isolation;
 
@@ -118,22 +117,14 @@ impl Heap {
             return Ok(false);
         }
         let objects: Bound<'_, PyList> = self.get_objects.bind(py).call0()?.cast_into()?;
-        let mut kinds: HashMap<usize, Kind> = HashMap::new();
-        for object in objects {
-            let class = object.get_type();
-            let kind = match kinds.get(&(class.as_ptr() as usize)) {
+        let mut kinds: FxHashMap<*mut ffi::PyTypeObject, Kind> = FxHashMap::default();
+        for object in objects.iter() {
+            let class = object.get_type_ptr();
+            let kind = match kinds.get(&class) {
                 Some(&kind) => kind,
                 None => {
-                    let kind = if has_finalizer(&class) {
-                        Kind::Finalized
-                    } else if class.is_subclass_of::<PyType>()? {
-                        Kind::Class
-                    } else if class.is_subclass(self.weak_reference.bind(py))? {
-                        Kind::WeakReference
-                    } else {
-                        Kind::Plain
-                    };
-                    kinds.insert(class.as_ptr() as usize, kind);
+                    let kind = self.kind(&object.get_type())?;
+                    kinds.insert(class, kind);
                     kind
                 }
             };
@@ -152,6 +143,18 @@ impl Heap {
             stream.call_method0("flush")?;
         }
         Ok(true)
+    }
+
+    fn kind(&self, class: &Bound<'_, PyType>) -> PyResult<Kind> {
+        Ok(if has_finalizer(class) {
+            Kind::Finalized
+        } else if class.is_subclass_of::<PyType>()? {
+            Kind::Class
+        } else if class.is_subclass(self.weak_reference.bind(class.py()))? {
+            Kind::WeakReference
+        } else {
+            Kind::Plain
+        })
     }
 }
 
