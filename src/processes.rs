@@ -54,6 +54,23 @@ pub fn called(number: i32, head: Pid) -> Option<Pid> {
     })
 }
 
+/// Whether it has begun to end but not yet left its children to somebody else. In between it may have no directory and
+/// no environment any more that would tell whose it is.
+pub fn is_exiting(process: Pid) -> bool {
+    /// Flag of a process, from `linux/sched.h`.
+    const EXITING: u32 = 0x4;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything: state, parent, group, session, terminal, its group, flags.
+    let mut fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_ascii_whitespace();
+    let is_zombie = fields.next() == Some("Z");
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok());
+    !is_zombie && flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
 /// Kills these processes and all below them, even if they multiply meanwhile: each is stopped before any is
 /// killed, so that whoever is found last has nobody left who could go on.
 pub fn end_families(heads: &[Pid]) {

@@ -330,14 +330,17 @@ impl Host {
                 || variables.is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
         };
         loop {
-            let mut orphans = processes::children(rustix::process::getpid());
-            orphans.retain(is_ours);
-            if orphans.is_empty() {
-                return;
-            }
+            let children = processes::children(rustix::process::getpid());
+            let (orphans, others): (Vec<Pid>, Vec<Pid>) = children.into_iter().partition(is_ours);
             processes::end_families(&orphans);
-            for orphan in orphans {
-                let _ = rustix::process::waitpid(Some(orphan), WaitOptions::empty());
+            for orphan in &orphans {
+                let _ = rustix::process::waitpid(Some(*orphan), WaitOptions::empty());
+            }
+            let may_leave_more = |process: &Pid| processes::is_exiting(*process);
+            if others.iter().any(may_leave_more) {
+                std::thread::sleep(Duration::from_millis(1));
+            } else if orphans.is_empty() {
+                return;
             }
         }
     }

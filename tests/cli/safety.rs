@@ -201,3 +201,20 @@ fn a_tree_that_may_not_be_written_stays_as_it_is() {
             .all(|((is_new, old), new)| !is_new || old == new)
     );
 }
+
+/// While it closes its files, a process that ends tells nothing of itself any more, and has its children still.
+#[test]
+fn a_child_of_a_process_that_ends_with_the_host_does_not_outlive_the_run() {
+    let ends_slowly = "import os, signal, time\nhost = os.getppid()\nif not os.fork():\n    \
+        os.setsid()\n    if not os.fork():\n        time.sleep(1000)\n    \
+        large = os.memfd_create('large')\n    for _ in range(600):\n        os.write(large, b'x' * 1_000_000)\n    \
+        os.kill(host, signal.SIGKILL)\n    os._exit(0)\ntime.sleep(1000)\n";
+    let project = Project::new().with("page.md", format!("```python\n{ends_slowly}```\n"));
+    let ran = project.verify("--sandbox=off");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    assert!(
+        ran.stdout.contains("the host that ran it died"),
+        "{}",
+        ran.stdout
+    );
+}
