@@ -108,7 +108,8 @@ impl Compiled {
         strictly().unwrap_or_default()
     }
 
-    /// The code of this source, if it is there: what stands before it is not asked for any more.
+    /// The code of this source, if it is there: what stands before it is not asked for any more. What was the host's
+    /// is not freed, since the session would have to copy it first.
     pub(crate) fn take<'py>(
         &mut self,
         py: Python<'py>,
@@ -120,9 +121,8 @@ impl Compiled {
             source.form == form && source.text == text && source.path == path
         };
         let at = self.0.iter().position(is_it)?;
-        self.0
-            .drain(..=at)
-            .next_back()
-            .map(|(_, code)| code.into_bound(py))
+        let (source, code) = self.0.drain(..=at).next_back()?;
+        std::mem::forget(source);
+        Some(code.into_bound(py))
     }
 }

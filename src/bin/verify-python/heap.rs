@@ -12,6 +12,8 @@
 //! finds nothing of the kind. Otherwise, and whenever it is in doubt, Python gets all of its objects back,
 //! the standard streams among them, and shuts down as ever.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList, PyType};
@@ -31,6 +33,8 @@ pub(crate) struct Heap {
     count_handlers: Py<PyAny>,
     count_threads: Py<PyAny>,
     weak_reference: Py<PyType>,
+    /// Code that has run and that the host had made: to free it, a session would have to copy it first.
+    spent: Mutex<Vec<Py<PyAny>>>,
 }
 
 impl Heap {
@@ -50,6 +54,7 @@ impl Heap {
             count_handlers: atexit.getattr("_ncallbacks")?.unbind(),
             count_threads: import_unseen(py, "_thread")?.getattr("_count")?.unbind(),
             weak_reference: weak_reference.cast_into()?.unbind(),
+            spent: Mutex::default(),
         })))
     }
 
@@ -69,6 +74,15 @@ impl Heap {
         self.unfreeze.call0(py).map(drop)
     }
 
+    /// Keeps code from being freed until a shutdown that somebody can observe.
+    pub(crate) fn keep(&self, code: Bound<'_, PyAny>) {
+        self.spent().push(code.unbind());
+    }
+
+    fn spent(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Before any package or example: puts our exit handler in place, behind all that follow.
     pub(crate) fn end_quietly(&'static self, py: Python<'_>) -> PyResult<()> {
         let sys = self.sys.bind(py);
@@ -86,6 +100,7 @@ impl Heap {
                 crate::observe::tell();
                 end_process(loaded);
             }
+            drop(std::mem::take(&mut *self.spent()));
             self.unfreeze(py)
         })?;
         self.register.call1(py, (handler,)).map(drop)

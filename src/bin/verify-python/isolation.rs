@@ -1,6 +1,7 @@
 //! What is done to a process before Python code runs in it: its limits, its place among processes.
 
 use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -52,6 +53,26 @@ pub(crate) fn limit(limits: &ProcessLimits) {
     ] {
         if let Some(value) = value {
             set_limit(resource, value);
+        }
+    }
+}
+
+/// Closes all descriptors but the standard streams and this one.
+pub(crate) fn close_others(kept: BorrowedFd<'_>) {
+    /// Where the kernel (before 5.9) cannot close a range, nobody has opened more.
+    const MOST: libc::c_uint = 1 << 16;
+    const FIRST: libc::c_uint = 3;
+    let kept = kept.as_raw_fd().cast_unsigned();
+    for (from, to) in [
+        (FIRST, kept.saturating_sub(1)),
+        (kept + 1, libc::c_uint::MAX),
+    ] {
+        // SAFETY: closes descriptors that nobody uses from here on.
+        if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
+            for descriptor in from..=to.min(MOST) {
+                // SAFETY: as above.
+                unsafe { libc::close(descriptor.cast_signed()) };
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Preloaded {
     /// The variables under which that was done.
     environment: Option<Vec<(OsString, OsString)>>,
     /// Whoever imports `gc` is to see all objects.
-    heap: &'static Heap,
+    pub(crate) heap: &'static Heap,
     /// Looked up once: to import it again is many steps, and each import that is looked into would do so.
     sys: Py<PyModule>,
     register_at_fork: Py<PyAny>,

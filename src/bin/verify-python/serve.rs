@@ -100,7 +100,13 @@ impl Warm {
         let fork = |py: Python<'_>, setup: &SessionSetup| {
             let copy = || {
                 let renewed = self.interpreter.preloaded.renew(py);
-                renewed.map_err(|_| libc::EIO)?;
+                let set = renewed.and_then(|()| match setup.program {
+                    Program::Shell { .. } => Ok(()),
+                    Program::Python | Program::Host { .. } => {
+                        self.interpreter.set_variables(py, &setup.environment)
+                    }
+                });
+                set.map_err(|_| libc::EIO)?;
                 fork_python(py, &self.interpreter.fork)
             };
             match (&self.sandbox, &setup.program) {
@@ -113,11 +119,17 @@ impl Warm {
         };
         let mut host = Host::new(channel, &fork);
         match host.run(py) {
+            // The host's channel, its directory and the other sessions' descriptors are none of this child's business.
             Next::Session(forked) => {
-                // The host's channel, its directory and the other sessions' descriptors are none of this child's
-                // business.
-                drop((host, at_end));
-                session::run(py, *forked, self)
+                let Host {
+                    channel,
+                    received,
+                    descriptors,
+                    children,
+                    ..
+                } = host;
+                let others = (channel, received, descriptors, children, at_end);
+                session::run(py, *forked, self, others)
             }
             Next::HungUp => {
                 host.end_everything();

@@ -23,10 +23,12 @@ use crate::unit::{Interpreter, Run};
 /// The descriptor on which a shell's script finds the control socket: shells address single digits only.
 const SHELL_CONTROL: RawFd = 9;
 
-/// Runs the session. Returns what the audit hook hands to CPython, which then shuts down.
-pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
+/// Runs the session, to which `others` of the host is not to be open. Returns what the audit hook hands to CPython,
+/// which then shuts down.
+pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm, others: impl Sized) -> c_int {
     isolation::become_session_head();
     if let Program::Host { package } = &forked.setup.program {
+        drop(others);
         let package = package.clone();
         return snapshot::become_host(py, forked, warm, package.as_deref());
     }
@@ -35,10 +37,9 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
         mut interpreter,
         heap,
     } = warm;
-    let protections = sandbox.as_ref().map(Sandbox::protections);
-    let network_isolated = protections.is_some_and(|held| held.network.is_none());
+    let network_isolated = sandbox.as_ref().is_some_and(Sandbox::cuts_network_off);
     let ready = forked.take_over_streams().and_then(|()| {
-        if let Some(sandbox) = sandbox
+        if let Some(sandbox) = &sandbox
             && let Err(error) = sandbox.shut_in(&forked.setup)
         {
             let _ = writeln!(
@@ -62,7 +63,9 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm) -> c_int {
         // Without its directory or descriptors the session has no way to say more; `verify` sees its end.
         return fail_silently();
     };
-    drop((forked.stdout, forked.stderr));
+    isolation::close_others(control.as_fd());
+    // To free what is the host's, the session would have to copy it first.
+    std::mem::forget((others, sandbox, forked.stdout, forked.stderr));
     let own = forked.setup.scratch.parent();
     observe::begin_session(
         own.unwrap_or(&forked.setup.scratch),

@@ -34,13 +34,9 @@ pub(crate) fn become_host(
         .and_then(|()| std::env::set_current_dir(&forked.setup.scratch));
     let control = UnixStream::from(forked.control);
     drop((forked.stdout, forked.stderr));
-    let imported = ready.map_err(PyErr::from).and_then(|()| {
-        let interpreter = &warm.interpreter;
-        interpreter.set_variables(py, &forked.setup.environment)?;
-        match package {
-            Some(package) => import(py, warm, package),
-            None => Ok((warm, Ok(Vec::new()))),
-        }
+    let imported = ready.map_err(PyErr::from).and_then(|()| match package {
+        Some(package) => import(py, warm, package),
+        None => Ok((warm, Ok(Vec::new()))),
     });
     let (warm, answer) = match imported {
         Ok((warm, Ok(packages))) => (Some(warm), Snapshot::Ready { packages }),

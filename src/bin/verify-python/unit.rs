@@ -108,7 +108,6 @@ impl Interpreter {
         setup: &SessionSetup,
         compiled: Compiled,
     ) -> PyResult<()> {
-        self.set_variables(py, &setup.environment)?;
         self.preloaded.begin_session(py)?;
         let path: Bound<'_, PyList> = self.sys.bind(py).getattr("path")?.cast_into()?;
         let scratch = setup.scratch.to_string_lossy();
@@ -122,16 +121,20 @@ impl Interpreter {
         Ok(())
     }
 
-    /// As items of `os.environ`, whose own way to set one is many lines of Python.
+    /// As items of `os.environ`, whose own way to set one is many lines of Python. Done before a session is forked:
+    /// most are the same for the next one.
     pub(crate) fn set_variables(
         &self,
         py: Python<'_>,
         variables: &[(String, String)],
     ) -> PyResult<()> {
         for (name, value) in variables {
+            if std::env::var_os(name).is_some_and(|now| now == value.as_str()) {
+                continue;
+            }
             match &self.variables {
                 Some(kept) => {
-                    // SAFETY: no other thread exists before the first example.
+                    // SAFETY: a host has one thread.
                     unsafe { std::env::set_var(name, value) };
                     let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
                     kept.bind(py).set_item(bytes(name), bytes(value))?;
@@ -425,6 +428,7 @@ impl Interpreter {
         if self.future_flags == 0
             && let Some(code) = self.compiled.take(py, text, path, form)
         {
+            self.preloaded.heap.keep(code.clone());
             return Ok(code);
         }
         self.compile(py, text, path, form)

@@ -16,7 +16,6 @@ mod places;
 mod syscalls;
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -65,8 +64,8 @@ impl Sandbox {
         copied
     }
 
-    /// Shuts this process, a fresh child of the host, in for good. Nothing of the sandbox stays open in it.
-    pub(crate) fn shut_in(self, setup: &SessionSetup) -> io::Result<()> {
+    /// Shuts this process, a fresh child of the host, in for good. Whatever is open in it has to be closed.
+    pub(crate) fn shut_in(&self, setup: &SessionSetup) -> io::Result<()> {
         let step = |what: &'static str| {
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
         };
@@ -91,6 +90,11 @@ impl Sandbox {
     /// Whether a process that started this one has stayed behind outside of its namespaces.
     pub(crate) fn has_outside(&self) -> bool {
         self.namespaces.files.is_some() || self.namespaces.network.is_some()
+    }
+
+    /// Whether no session reaches a network.
+    pub(crate) fn cuts_network_off(&self) -> bool {
+        self.namespaces.network.is_some() && self.syscalls.is_some()
     }
 
     /// What holds for every session of this host.
@@ -147,18 +151,6 @@ impl Sandbox {
             network,
             processes,
             kernel,
-        }
-    }
-}
-
-/// Closes what whoever started `verify` may have left open: a descriptor leads past every list of paths.
-pub(crate) fn close_others(channel: &UnixStream) {
-    const FIRST: libc::c_uint = 3;
-    let own = channel.as_raw_fd().cast_unsigned();
-    for (from, to) in [(FIRST, own.saturating_sub(1)), (own + 1, libc::c_uint::MAX)] {
-        if from <= to {
-            // SAFETY: nothing of this process but the channel is open beyond its streams yet.
-            unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
         }
     }
 }
