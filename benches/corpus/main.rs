@@ -462,12 +462,14 @@ impl Bench {
         bench.record(&corpus.root)?;
         let joined = corpus.write_joined()?;
         let script = baseline("floor.py");
-        let (mut floor, mut first, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut floor, mut pooled) = (Vec::new(), Vec::new());
+        let (mut first, mut cold) = (Vec::new(), Vec::new());
         for _ in 0..self.runs {
             // As sessions have it: a thread pool for each process would measure the pool.
             let mut plain = bench.python();
             plain.env("OPENBLAS_NUM_THREADS", "1");
             floor.push(succeed(plain.arg(&script).arg(&joined))?);
+            pooled.push(succeed(bench.python().arg(&script).arg(&joined))?);
             forget(&corpus.root)?;
             first.push(succeed(&mut bench.check(&corpus))?);
             cold.push(succeed(bench.check(&corpus).arg("--no-cache"))?);
@@ -477,7 +479,8 @@ impl Bench {
             "\n50 pages that import numpy and pandas                CPU       wall   CPU / plain"
         );
         for (name, cost) in [
-            ("all in one process", floor),
+            ("all in one process, numpy with one thread", floor),
+            ("the same, with as many as it starts", median(&pooled)),
             (
                 "verify, first run (both packages are tried)",
                 median(&first),

@@ -124,11 +124,14 @@ enum HandOver {
     Untrue(String),
 }
 
+/// A module in store, with its name: a package brings hundreds, of which each session asks for every one.
+type Entry = (&'static str, &'static Stored);
+
 /// What importing a module brings along, itself included, where nothing of it was imported before.
 #[derive(Default)]
 struct Reach {
     /// In the order in which a plain import would: a module takes its place when its code has run to the end.
-    order: Vec<&'static str>,
+    order: Vec<Entry>,
     /// Packages of these that are not in store, and so have to be there.
     outside: FxHashSet<&'static str>,
     needs_package: bool,
@@ -538,17 +541,11 @@ impl Preloaded {
     }
 
     /// Puts modules in place as if they had been imported one after the other.
-    fn give(
-        &self,
-        py: Python<'_>,
-        modules: &Bound<'_, PyDict>,
-        wanted: &[&'static str],
-    ) -> PyResult<()> {
-        for name in wanted {
-            let stored = &self.modules[*name];
+    fn give(&self, py: Python<'_>, modules: &Bound<'_, PyDict>, wanted: &[Entry]) -> PyResult<()> {
+        for &(name, stored) in wanted {
             modules.set_item(&stored.key, &stored.module)?;
             lock(&self.given).insert(name);
-            if *name == "gc" {
+            if name == "gc" {
                 self.heap.unfreeze(py)?;
             }
             if let Some((package, attribute)) = &stored.in_package {
@@ -571,9 +568,14 @@ impl Preloaded {
     }
 
     /// Puts into Python's registries what these modules put there.
-    fn replay(&self, py: Python<'_>, modules: &Bound<'_, PyDict>, wanted: &[&str]) -> PyResult<()> {
-        let of = |name: &&str| self.modules[*name].effects.iter();
-        let mut effects: Vec<&Effect> = wanted.iter().flat_map(of).collect();
+    fn replay(
+        &self,
+        py: Python<'_>,
+        modules: &Bound<'_, PyDict>,
+        wanted: &[Entry],
+    ) -> PyResult<()> {
+        let effects = wanted.iter().flat_map(|(_, stored)| &stored.effects);
+        let mut effects: Vec<&Effect> = effects.collect();
         effects.sort_by_key(|effect| effect.order);
         for effect in effects {
             let list = match effect.registry {
@@ -617,10 +619,7 @@ impl Preloaded {
         }
         let mut reach = Reach::default();
         self.walk(name, &mut reach, &mut FxHashSet::default());
-        reach.needs_package = reach
-            .order
-            .iter()
-            .any(|name| self.modules[*name].is_package);
+        reach.needs_package = reach.order.iter().any(|(_, stored)| stored.is_package);
         let reach = Rc::new(reach);
         known.insert(name.to_owned(), reach.clone());
         reach
@@ -648,7 +647,7 @@ impl Preloaded {
         for import in &stored.imports {
             self.walk(import, reach, seen);
         }
-        reach.order.push(name);
+        reach.order.push((name, stored));
     }
 
     /// Which of these are yet to be given; or one that they are built on and that is another one now.
@@ -656,16 +655,15 @@ impl Preloaded {
         &self,
         modules: &Bound<'_, PyDict>,
         reach: &Reach,
-    ) -> PyResult<Result<Vec<&'static str>, &'static str>> {
+    ) -> PyResult<Result<Vec<Entry>, &'static str>> {
         let mut missing = Vec::new();
-        for &name in &reach.order {
-            let stored = &self.modules[name];
+        for &(name, stored) in &reach.order {
             // Not by an exception: the first that pyo3 takes makes a class of its own.
             match modules.get_item(&stored.key)? {
                 Some(present) if !present.is(&stored.module) => return Ok(Err(name)),
                 Some(_) => {}
                 None if self.was_given(name) => return Ok(Err(name)),
-                None => missing.push(name),
+                None => missing.push((name, stored)),
             }
         }
         for package in &reach.outside {
@@ -681,7 +679,7 @@ impl Preloaded {
         &self,
         py: Python<'_>,
         modules: &Bound<'_, PyDict>,
-        wanted: &[&str],
+        wanted: &[Entry],
         needs_package: bool,
     ) -> PyResult<Option<String>> {
         let found = |what: &str| Ok(Some(what.to_owned()));
@@ -754,7 +752,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Whether a file or directory there could be found in place of one of these modules. Asked with every import, so by
 /// a buffer of our own: the library's would be made anew each time, of memory that nobody has used yet.
-fn shadows(directory: &Path, modules: &[&str]) -> bool {
+fn shadows(directory: &Path, modules: &[Entry]) -> bool {
     const BUFFER: usize = 4096;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(opened) = rustix::fs::open(directory, flags, Mode::empty()) else {
@@ -766,7 +764,8 @@ fn shadows(directory: &Path, modules: &[&str]) -> bool {
     while let Some(Ok(entry)) = entries.next() {
         let name = entry.file_name().to_bytes();
         let stem = name.split(|&byte| byte == b'.').next();
-        let is_found = |module: &&str| module.as_bytes().split(|&byte| byte == b'.').next() == stem;
+        let is_found =
+            |(module, _): &Entry| module.as_bytes().split(|&byte| byte == b'.').next() == stem;
         if modules.iter().any(is_found) {
             return true;
         }
