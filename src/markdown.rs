@@ -89,7 +89,7 @@ pub fn parse(page: &str) -> Document {
                 };
                 open = Open::Block {
                     info,
-                    code: String::new(),
+                    code: String::with_capacity(range.len()),
                     pieces: Vec::new(),
                 };
             }
@@ -131,7 +131,11 @@ pub fn parse(page: &str) -> Document {
                         code.push('\n');
                     }
                     // Piece by piece: two that meet are no pair of characters in the page.
-                    code.push_str(&text.replace("\r\n", "\n").replace('\r', "\n"));
+                    if text.contains('\r') {
+                        code.push_str(&text.replace("\r\n", "\n").replace('\r', "\n"));
+                    } else {
+                        code.push_str(&text);
+                    }
                     pieces.push(range);
                 }
                 Open::Heading(heading) => heading.push_str(&text),
@@ -278,7 +282,7 @@ pub fn line_start(page: &str, offset: usize) -> usize {
 /// Where the line behind this offset begins; the page's end if it is on the last. To Markdown a carriage
 /// return alone ends a line too.
 pub fn next_line(page: &str, offset: usize) -> usize {
-    match page[offset..].find(['\n', '\r']) {
+    match memchr::memchr2(b'\n', b'\r', &page.as_bytes()[offset..]) {
         Some(at) if page[offset + at..].starts_with("\r\n") => offset + at + 2,
         Some(at) => offset + at + 1,
         None => page.len(),
