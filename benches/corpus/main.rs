@@ -188,11 +188,11 @@ impl Bench {
             .collect();
         fs::write(&list, names.join("\n"))?;
         for round in 0..self.runs {
-            for (script, costs) in [("floor.py", &mut floor), ("forked.py", &mut forked)] {
-                let script = baseline(script);
-                costs.push(succeed(self.python().arg(script).arg(&joined))?);
-            }
+            let plain = |script: &str| succeed(self.python().arg(baseline(script)).arg(&joined));
+            // Beside each other, so that both meet the machine in the same state.
+            floor.push(plain("floor.py")?);
             cold.push(succeed(self.check(corpus).arg("--no-cache"))?);
+            forked.push(plain("forked.py")?);
             forget(&corpus.root)?;
             first.push(succeed(&mut self.check(corpus))?);
             for file in sample.iter().skip(round).step_by(self.runs) {
