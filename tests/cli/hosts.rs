@@ -38,6 +38,11 @@ const PAGES: &[(&str, &str)] = &[
          ```python\nprint(1 + 1)\n#> 2\n3 + 4  # 7\n```\n\n\
          ```python\nimport inspect\n\ndef f():\n    return 1\n\nprint(inspect.getsource(f), __file__[-14:])\n```\n",
     ),
+    (
+        "freed",
+        "```python\nimport atexit, sys, weakref\natexit._clear()\n\
+         watched = weakref.ref(sys._getframe().f_code, lambda code: print('freed'))\n```\n",
+    ),
 ];
 
 fn outcomes(project: &Project, words: &str) -> Vec<Value> {

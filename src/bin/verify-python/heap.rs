@@ -33,6 +33,7 @@ pub(crate) struct Heap {
     count_handlers: Py<PyAny>,
     count_threads: Py<PyAny>,
     weak_reference: Py<PyType>,
+    count_weak_references: Py<PyAny>,
     /// Code that has run and that the host had made: to free it, a session would have to copy it first.
     spent: Mutex<Vec<Py<PyAny>>>,
 }
@@ -43,7 +44,8 @@ impl Heap {
         let gc = import_unseen(py, "gc")?;
         let atexit = import_unseen(py, "atexit")?;
         let function = |name: &str| Ok::<_, PyErr>(gc.getattr(name)?.unbind());
-        let weak_reference = import_unseen(py, "_weakref")?.getattr("ReferenceType")?;
+        let weakref = import_unseen(py, "_weakref")?;
+        let weak_reference = weakref.getattr("ReferenceType")?;
         Ok(Box::leak(Box::new(Heap {
             sys: py.import("sys")?.unbind(),
             collect: function("collect")?,
@@ -54,6 +56,7 @@ impl Heap {
             count_handlers: atexit.getattr("_ncallbacks")?.unbind(),
             count_threads: import_unseen(py, "_thread")?.getattr("_count")?.unbind(),
             weak_reference: weak_reference.cast_into()?.unbind(),
+            count_weak_references: weakref.getattr("getweakrefcount")?.unbind(),
             spent: Mutex::default(),
         })))
     }
@@ -69,14 +72,21 @@ impl Heap {
         self.freeze.call0(py).map(drop)
     }
 
-    /// Gives the host's objects back to the collector.
+    /// Gives the host's objects back to the collector, and frees what was kept from being freed.
     pub(crate) fn unfreeze(&self, py: Python<'_>) -> PyResult<()> {
+        let spent = std::mem::take(&mut *self.spent());
+        // Unlocked: who watches a part of it may run code, and come here again.
+        drop(spent);
         self.unfreeze.call0(py).map(drop)
     }
 
-    /// Keeps code from being freed until a shutdown that somebody can observe.
-    pub(crate) fn keep(&self, code: Bound<'_, PyAny>) {
-        self.spent().push(code.unbind());
+    /// Keeps code that has run from being freed, unless that is watched.
+    pub(crate) fn keep(&self, code: Bound<'_, PyAny>) -> PyResult<()> {
+        let watchers = self.count_weak_references.bind(code.py()).call1((&code,))?;
+        if watchers.extract::<usize>()? == 0 {
+            self.spent().push(code.unbind());
+        }
+        Ok(())
     }
 
     fn spent(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
@@ -100,7 +110,6 @@ impl Heap {
                 crate::observe::tell();
                 end_process(loaded);
             }
-            drop(std::mem::take(&mut *self.spent()));
             self.unfreeze(py)
         })?;
         self.register.call1(py, (handler,)).map(drop)

@@ -63,6 +63,13 @@ pub(crate) struct Run {
 
 type Values = Vec<(usize, String)>;
 
+/// Code of a source.
+struct Code<'py> {
+    object: Bound<'py, PyAny>,
+    /// It lies in memory that the host has made.
+    is_hosts: bool,
+}
+
 impl Interpreter {
     pub(crate) fn new(py: Python<'_>, preloaded: &'static Preloaded) -> PyResult<Interpreter> {
         let sys = py.import("sys")?;
@@ -297,7 +304,7 @@ impl Interpreter {
     ) -> PyResult<()> {
         if boundaries.is_empty() && wanted.is_empty() {
             let code = self.code(py, &unit.source, &unit.path, Form::Module)?;
-            return self.evaluate(py, &code).map(drop);
+            return self.spend(code).map(drop);
         }
         let tree = self.compile_by_name(py, &unit.source, &unit.path, "exec", ONLY_AST)?;
         // A mistake that only the later stages of the compiler find must stop the file before it starts.
@@ -394,9 +401,9 @@ impl Interpreter {
     fn run_statement(&mut self, py: Python<'_>, statement: &Statement) -> PyResult<()> {
         let path = Path::new(TYPED);
         let code = self.code(py, &statement.source, path, Form::Statement)?;
-        let code_flags: c_int = code.getattr("co_flags")?.extract()?;
+        let code_flags: c_int = code.object.getattr("co_flags")?.extract()?;
         self.future_flags |= code_flags & FUTURE_FLAGS;
-        let result = self.evaluate(py, &code)?;
+        let result = self.spend(code)?;
         if code_flags & CO_COROUTINE != 0 {
             self.event_loop(py)?
                 .call_method1("run_until_complete", (result,))?;
@@ -423,15 +430,27 @@ impl Interpreter {
         text: &str,
         path: &Path,
         form: Form,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<Code<'py>> {
         // What an earlier statement took from the future holds for this one, and was not known.
         if self.future_flags == 0
-            && let Some(code) = self.compiled.take(py, text, path, form)
+            && let Some(object) = self.compiled.take(py, text, path, form)
         {
-            self.preloaded.heap.keep(code.clone());
-            return Ok(code);
+            let is_hosts = true;
+            return Ok(Code { object, is_hosts });
         }
-        self.compile(py, text, path, form)
+        Ok(Code {
+            object: self.compile(py, text, path, form)?,
+            is_hosts: false,
+        })
+    }
+
+    /// Runs code that is not needed again.
+    fn spend<'py>(&self, code: Code<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let result = self.evaluate(code.object.py(), &code.object);
+        if code.is_hosts {
+            self.preloaded.heap.keep(code.object)?;
+        }
+        result
     }
 
     fn compile<'py>(
