@@ -299,8 +299,8 @@ pub fn run_on<'a>(
     )
 }
 
-/// Runs the sessions of which nothing is found, on a ground and with what each of them demands; without there are
-/// none.
+/// Runs the sessions of which nothing is found, on a ground that suits what each of them demands. Without one there are
+/// no such sessions.
 fn run_all<'a>(
     run: &Run<'a>,
     ground: Option<(&Ground<'a>, &[Demand<'_>])>,

@@ -128,10 +128,13 @@ impl<'a> Runner<'_, 'a> {
             .ok()
             .and_then(|results| results.as_ref()?.again);
         if let Some(again) = again {
-            let snapshot = snapshot.filter(|_| again == Again::NeverBegan);
-            if again == Again::Untrue {
-                self.snapshots.refuse(key);
-            }
+            let snapshot = match again {
+                Again::NeverBegan => snapshot,
+                Again::Untrue => {
+                    self.snapshots.refuse(key);
+                    None
+                }
+            };
             results = self.session_on_shared(hosts, &shared, (snapshot, None), job, &mut tell);
         }
         if !hosts.lost(&shared, snapshot) {

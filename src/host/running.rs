@@ -544,24 +544,17 @@ impl Running {
     /// Reads what the control socket has; true if there is anything to look at.
     pub(super) fn receive(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
-        match self.control.read(&mut bytes) {
-            Ok(0) => {
-                self.control_open = false;
-                false
-            }
-            Err(error) => {
-                // What the kernel says of a socket whose other end went with something unread.
-                let left_unread = error.kind() == io::ErrorKind::ConnectionReset;
-                self.died_idle |= self.idle && left_unread;
-                self.control_open = false;
-                false
-            }
-            Ok(count) => {
-                self.idle = false;
-                self.received.extend_from_slice(&bytes[..count]);
-                true
-            }
+        let read = self.control.read(&mut bytes);
+        if let Ok(count @ 1..) = read {
+            self.idle = false;
+            self.received.extend_from_slice(&bytes[..count]);
+            return true;
         }
+        // What the kernel says of a socket whose other end went with something unread.
+        let left_unread = read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+        self.died_idle |= self.idle && left_unread;
+        self.control_open = false;
+        false
     }
 
     /// Reads everything that is readable now, and not for ever what somebody goes on writing.

@@ -1,4 +1,4 @@
-//! What is done to a process before Python code runs in it: its limits, its place among processes.
+//! What is done to a process before Python code runs in it: its limits and descriptors, its place among processes.
 
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
