@@ -12,11 +12,24 @@ use std::sync::{Mutex, PoisonError};
 use super::Host;
 use crate::scratch;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Directories {
+    /// Whether deleting a file costs no more there than keeping it until the run ends.
+    in_memory: bool,
     /// The next one that nothing has had yet: no directory, and no tenant of one.
     number: AtomicU64,
     free: Mutex<Vec<PathBuf>>,
+}
+
+impl Directories {
+    /// For directories in `place`.
+    pub(super) fn new(place: &Path) -> Directories {
+        Directories {
+            in_memory: scratch::is_in_memory(place),
+            number: AtomicU64::default(),
+            free: Mutex::default(),
+        }
+    }
 }
 
 impl Host {
@@ -38,10 +51,12 @@ impl Host {
         }
     }
 
-    /// Files of ours are only put aside, and go with all others when the run ends: for minutes after a file was
-    /// deleted, each new one costs some file systems (ext4) a search through all those whose place it may not take yet.
+    /// On a disk, files of ours are only put aside, and go with all others when the run ends: for minutes after a file
+    /// was deleted, each new one costs some file systems (ext4) a search through all those whose place it may not take
+    /// yet. In memory, the next session's files take the place of those that were deleted, which the processor still
+    /// has at hand.
     fn clear_away(&self, scratch: &Path, own_files: usize) -> bool {
-        if is_filled(scratch, own_files) {
+        if self.directories.in_memory || is_filled(scratch, own_files) {
             return scratch::remove(scratch).is_ok();
         }
         let aside = self.root().join(self.new_number().to_string());

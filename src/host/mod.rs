@@ -218,7 +218,7 @@ impl Host {
             origin: Arc::new(Origin::new(channel, Pid::from_child(&process))),
             process,
             environment,
-            directories: Directories::default(),
+            directories: Directories::new(place),
             root,
             ready: Ready::default(),
             _stdout: stdout,

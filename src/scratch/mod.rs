@@ -25,6 +25,20 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// Whether the file system of a directory keeps its files in memory only.
+pub fn is_in_memory(directory: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let found = rustix::fs::statfs(directory);
+        found.is_ok_and(|system| system.f_type == libc::TMPFS_MAGIC)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = directory;
+        false
+    }
+}
+
 /// A directory that stays the same one, whatever its name leads to later.
 #[derive(Debug)]
 pub struct Scratch {
