@@ -1,0 +1,248 @@
+//! What is known before anything runs: the configuration, the pages with their recordings, and which of them are
+//! meant.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::book::{Book, Keyword, Page, Problem, Selection, Source};
+use crate::cache::Cache;
+use crate::check::{self, Recordings, SessionPlan};
+use crate::cli;
+use crate::config::Config;
+use crate::digest::Digest;
+use crate::record;
+use crate::recording::{self, Recording};
+use crate::report::Shard;
+use crate::shard;
+use crate::state::{Durations, LastRun};
+
+/// A book with everything that is known of it before anything runs.
+pub(crate) struct Project {
+    pub(crate) config: Config,
+    pub(crate) book: Book,
+    pub(crate) recordings: Recordings,
+    /// Of each page with its recording, as the cache knows it.
+    pub(super) texts: Vec<Digest>,
+    pub(crate) selection: Selection,
+    pub(crate) problems: Vec<Problem>,
+    /// Paths were typed, so that pages may be missing from `book`.
+    partial: bool,
+}
+
+impl Project {
+    pub(crate) fn load_all() -> Result<Project> {
+        Project::load(&cli::Selection {
+            paths: Vec::new(),
+            chapter: Vec::new(),
+            section: Vec::new(),
+            example: Vec::new(),
+            keyword: None,
+            changed: None,
+            failed: false,
+        })
+    }
+
+    pub(crate) fn load(arguments: &cli::Selection) -> Result<Project> {
+        let config = Project::config(arguments)?;
+        Project::load_where(config, arguments, &mut |_| true)
+    }
+
+    pub(super) fn config(arguments: &cli::Selection) -> Result<Config> {
+        let missing: Vec<String> = arguments
+            .paths
+            .iter()
+            .filter(|path| !path.exists())
+            .map(|path| format!("`{}`", path.display()))
+            .collect();
+        match missing.as_slice() {
+            [] => {}
+            [one] => bail!("{one} does not exist"),
+            several => bail!("{} do not exist", several.join(", ")),
+        }
+        let start = arguments
+            .paths
+            .first()
+            .cloned()
+            .unwrap_or_else(|| PathBuf::from("."));
+        Config::find(&start)
+    }
+
+    pub(super) fn load_where(
+        config: Config,
+        arguments: &cli::Selection,
+        is_wanted: &mut dyn FnMut(&Source) -> bool,
+    ) -> Result<Project> {
+        let book = Book::read_where(&config, &arguments.paths, is_wanted)?;
+        let keyword = arguments
+            .keyword
+            .as_deref()
+            .map(Keyword::parse)
+            .transpose()
+            .map_err(anyhow::Error::msg)?;
+        let mut selection = Selection {
+            chapters: arguments.chapter.clone(),
+            sections: arguments.section.clone(),
+            examples: arguments.example.clone(),
+            keyword,
+            pages: None,
+            failed: None,
+        };
+        if let Some(revision) = &arguments.changed {
+            selection.pages = Some(changed_pages(&config, &book, revision)?);
+        }
+        if arguments.failed {
+            selection.failed = Some(LastRun::failed(&config.cache_directory()));
+        }
+        let mut problems = book.problems.clone();
+        let (mut recordings, mut texts) = (Vec::new(), Vec::new());
+        for page in &book.pages {
+            let (bytes, recording, problem) = read_recording(page);
+            texts.push(Cache::text_of(page.text.as_bytes(), bytes.as_deref()));
+            recordings.push(recording);
+            problems.extend(problem);
+        }
+        let partial = !arguments.paths.is_empty();
+        Ok(Project {
+            config,
+            book,
+            recordings,
+            texts,
+            selection,
+            problems,
+            partial,
+        })
+    }
+
+    /// Selects a section by its number, or an example.
+    pub(super) fn select(&mut self, target: &str) {
+        let is_section = target
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if is_section {
+            self.selection.sections.push(target.to_owned());
+        } else {
+            self.selection.examples.push(target.to_owned());
+        }
+    }
+
+    /// The sessions to run, and which shard of them that is.
+    pub(crate) fn plans(&self, run: &cli::Run) -> Result<(Vec<SessionPlan>, Option<Shard>)> {
+        let plans = check::plan(&self.book, &self.config, &self.selection);
+        let Some(part) = run.shard else {
+            return Ok((plans, None));
+        };
+        let durations = run.durations.as_deref().map(Durations::load).transpose()?;
+        let (plans, shard) = shard::split(&self.book, plans, durations.as_ref(), part);
+        Ok((plans, Some(shard)))
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.selection.is_everything() && !self.partial
+    }
+
+    pub(crate) fn orphans(&self) -> Vec<String> {
+        let here = std::env::current_dir()
+            .and_then(|path| path.canonicalize())
+            .unwrap_or_default();
+        let name = |file: &Path| crate::book::display_name(file, &here);
+        let mut orphans: Vec<String> = record::orphaned_files(&self.book, &self.config)
+            .iter()
+            .map(|file| name(file))
+            .collect();
+        for (page, recording) in self.book.pages.iter().zip(&self.recordings) {
+            if let Some(file) = &page.recording {
+                let entries = record::orphaned_entries(page, recording);
+                orphans.extend(entries.iter().map(|id| format!("{}: {id}", name(file))));
+            }
+        }
+        orphans
+    }
+}
+
+pub(crate) fn read_recording(page: &Page) -> (Option<Vec<u8>>, Recording, Option<Problem>) {
+    let Some(file) = &page.recording else {
+        return (None, Recording::default(), None);
+    };
+    let problem = |line, message| {
+        let here = std::env::current_dir()
+            .and_then(|path| path.canonicalize())
+            .unwrap_or_default();
+        Some(Problem {
+            page: crate::book::display_name(file, &here),
+            line,
+            message,
+        })
+    };
+    let unreadable = |why: &str| {
+        problem(
+            None,
+            format!(
+                "cannot be read: {why}; make it readable, or delete it and run `verify record`"
+            ),
+        )
+    };
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return (None, Recording::default(), None);
+        }
+        Err(error) => {
+            return (None, Recording::default(), unreadable(&error.to_string()));
+        }
+    };
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        let problem = unreadable("stream did not contain valid UTF-8");
+        return (None, Recording::default(), problem);
+    };
+    match recording::parse(text) {
+        Ok(recording) => (Some(bytes), recording, None),
+        Err(found) => {
+            let problem = problem(Some(found.line), found.message);
+            (None, Recording::default(), problem)
+        }
+    }
+}
+
+/// Pages that git says differ from a revision, or whose recordings do; untracked files differ too.
+fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<PathBuf>> {
+    let git = |arguments: &[&str]| -> Result<Vec<u8>> {
+        let output = Process::new("git")
+            .current_dir(&config.root)
+            .args(arguments)
+            .output()
+            .context("`--changed` asks git, which cannot be started")?;
+        if !output.status.success() {
+            bail!(
+                "`--changed={revision}`: git says: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(output.stdout)
+    };
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    let top = PathBuf::from(String::from_utf8_lossy(&top).trim());
+    let mut names = git(&["diff", "--name-only", "-z", revision, "--"])?;
+    names.extend(git(&[
+        "ls-files",
+        "--others",
+        "--exclude-standard",
+        "--full-name",
+        "-z",
+    ])?);
+    let changed: Vec<PathBuf> = names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| top.join(String::from_utf8_lossy(name).as_ref()))
+        .collect();
+    let is_changed = |file: &PathBuf| changed.contains(file);
+    Ok(book
+        .pages
+        .iter()
+        .filter(|page| is_changed(&page.file) || page.recording.as_ref().is_some_and(is_changed))
+        .map(|page| page.file.clone())
+        .collect())
+}
