@@ -1,0 +1,249 @@
+//! What Pythons said of themselves in earlier runs, and when that still holds: for as long as the file that was
+//! asked is the same one, and for a shim, for as long as it would choose the same Python.
+
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::candidates::Surroundings;
+use super::facts::{Facts, PROBE, Wire};
+use super::fingerprint;
+
+/// What Pythons said of themselves in earlier runs. It saves time and nothing else: a file that
+/// cannot be read is an empty one, and one that cannot be written is left alone.
+pub(super) struct Cache {
+    file: PathBuf,
+    entries: Vec<Entry>,
+    is_changed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CacheFile {
+    /// The question that the answers belong to: another release of this program may ask another.
+    question: u64,
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    key: Key,
+    facts: Facts,
+}
+
+/// What makes a file the same Python as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Key {
+    path: Wire,
+    resolved: Wire,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    size: u64,
+    inode: u64,
+    /// For a pyenv shim: all that it goes by.
+    context: String,
+}
+
+impl Key {
+    /// `None` where a file's own state does not decide which Python it starts: a script can go by anything.
+    pub(super) fn of(executable: &Path, surroundings: &Surroundings) -> Option<Self> {
+        let context = surroundings.shim_context(executable);
+        if context.is_none() && is_script(executable)? {
+            return None;
+        }
+        let metadata = fs::metadata(executable).ok()?;
+        Some(Self {
+            path: Wire(executable.to_path_buf()),
+            resolved: Wire(fs::canonicalize(executable).ok()?),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            size: metadata.size(),
+            inode: metadata.ino(),
+            context: context.unwrap_or_default(),
+        })
+    }
+}
+
+fn is_script(executable: &Path) -> Option<bool> {
+    let mut start = [0; 2];
+    fs::File::open(executable)
+        .ok()?
+        .read_exact(&mut start)
+        .ok()?;
+    Some(start == *b"#!")
+}
+
+impl Cache {
+    pub(super) fn open(folder: &Path) -> Self {
+        let file = folder.join("interpreters.json");
+        let kept = fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<CacheFile>(&bytes).ok());
+        let kept = kept.filter(|kept| kept.question == fingerprint(PROBE.as_bytes()));
+        Self {
+            file,
+            entries: kept.map(|kept| kept.entries).unwrap_or_default(),
+            is_changed: false,
+        }
+    }
+
+    /// The interpreter that an entry speaks of has to be there still: behind a shim it is another file.
+    pub(super) fn find(&self, key: &Key) -> Option<&Facts> {
+        let entry = self.entries.iter().find(|entry| entry.key == *key)?;
+        entry.facts.executable.0.is_file().then_some(&entry.facts)
+    }
+
+    pub(super) fn remember(&mut self, key: Key, facts: Facts) {
+        self.entries
+            .retain(|entry| entry.key.path != key.path && entry.key.path.0.exists());
+        self.entries.push(Entry { key, facts });
+        self.is_changed = true;
+    }
+
+    pub(super) fn save(self) {
+        if !self.is_changed {
+            return;
+        }
+        let contents = CacheFile {
+            question: fingerprint(PROBE.as_bytes()),
+            entries: self.entries,
+        };
+        // A read-only folder costs the next run some milliseconds, and is no reason to stop this one.
+        let _ = write_atomically(&self.file, &contents);
+    }
+}
+
+fn write_atomically(file: &Path, contents: &CacheFile) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    temporary.write_all(serde_json::to_string(contents)?.as_bytes())?;
+    temporary.persist(file)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interpreter::facts::PROBE_MARK;
+    use crate::interpreter::tests::Fake;
+
+    /// A program that is no script and stays as it is: its answers may be kept.
+    fn program(fake: &Fake) -> PathBuf {
+        fake.put("bin/program", "\x7fELF")
+    }
+
+    #[test]
+    fn the_cache_keeps_and_forgets() {
+        let fake = Fake::new();
+        let folder = fake.root().join("deep/cache");
+        let key = || Key::of(&program(&fake), &fake.surroundings()).unwrap();
+        let first = key();
+        let mut cache = Cache::open(&folder);
+        assert_eq!(cache.find(&first), None);
+        cache.remember(first.clone(), fake.facts());
+        cache.save();
+        assert_eq!(Cache::open(&folder).find(&first), Some(&fake.facts()));
+
+        let touched = Key {
+            modified: (first.modified.0 + 1, 0),
+            ..first.clone()
+        };
+        let grown = Key {
+            size: first.size + 1,
+            ..first.clone()
+        };
+        let replaced = Key {
+            inode: first.inode + 1,
+            ..first.clone()
+        };
+        let linked = Key {
+            resolved: Wire(PathBuf::from("/other")),
+            ..first.clone()
+        };
+        let elsewhere = Key {
+            context: "3.12".to_owned(),
+            ..first.clone()
+        };
+        for other in [touched, grown, replaced, linked, elsewhere] {
+            assert_eq!(Cache::open(&folder).find(&other), None, "{other:?}");
+        }
+        fs::remove_file(fake.root().join("bin/python")).unwrap();
+        assert_eq!(
+            Cache::open(&folder).find(&first),
+            None,
+            "the interpreter is gone"
+        );
+    }
+
+    #[test]
+    fn a_corrupt_cache_is_ignored_and_written_anew() {
+        let fake = Fake::new();
+        let folder = fake.root().join("cache");
+        let key = Key::of(&program(&fake), &fake.surroundings()).unwrap();
+        for rubbish in [
+            "",
+            "{",
+            "null",
+            r#"{"question": 1, "entries": []}"#,
+            r#"{"question": 1, "entries": [{}]}"#,
+        ] {
+            let file = fake.put("cache/interpreters.json", rubbish);
+            let mut cache = Cache::open(&folder);
+            assert_eq!(cache.find(&key), None);
+            cache.remember(key.clone(), fake.facts());
+            cache.save();
+            assert_ne!(fs::read_to_string(file).unwrap(), rubbish);
+            assert!(Cache::open(&folder).find(&key).is_some());
+        }
+        assert_eq!(
+            fs::read_dir(&folder).unwrap().count(),
+            1,
+            "nothing temporary is left"
+        );
+    }
+
+    #[test]
+    fn scripts_are_asked_each_time_but_shims_only_when_their_choice_may_differ() {
+        let fake = Fake::new();
+        let root = fake.root();
+        let counting = |name: &str| {
+            let answer = fake.answer(&[]);
+            fake.script(
+                name,
+                &format!(
+                    "echo x >>{}/starts; echo '{PROBE_MARK}{answer}'",
+                    root.display()
+                ),
+            )
+        };
+        let starts = || {
+            fs::read_to_string(root.join("starts"))
+                .unwrap_or_default()
+                .lines()
+                .count()
+        };
+        fake.put("pyenv/versions/3.12.9/empty", "");
+        let shim = counting("pyenv/shims/python3");
+        let pyenv = root.join("pyenv").to_str().unwrap().to_owned();
+        let path = shim.parent().unwrap().to_str().unwrap().to_owned();
+        let usual = [("PATH", &*path), ("PYENV_ROOT", &*pyenv)];
+        let chosen = |env: &[(&str, &str)]| fake.discover("", env).unwrap();
+        assert_eq!(chosen(&usual).executable, root.join("bin/python"));
+        chosen(&usual);
+        assert_eq!(starts(), 1);
+        fake.put(".python-version", "3.12.9");
+        chosen(&usual);
+        chosen(&usual);
+        assert_eq!(starts(), 2);
+        chosen(&[usual[0], usual[1], ("PYENV_VERSION", "3.12.9")]);
+        assert_eq!(starts(), 3);
+
+        let wrapper = counting("wrapper/python3");
+        for _ in 0..2 {
+            fake.discover(wrapper.to_str().unwrap(), &[]).unwrap();
+        }
+        assert_eq!(starts(), 5);
+    }
+}
