@@ -93,10 +93,12 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut is_continued = false;
     for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let (line, goes_on) = line
-            .strip_suffix('\\')
-            .map_or((line, false), |line| (line, true));
+        // A line that is a comment goes on in no other, and ends the one before it.
+        let is_comment = line.trim_start().starts_with('#');
+        let continued = line.strip_suffix('\\').filter(|_| !is_comment);
+        let (line, goes_on) = continued.map_or((line, false), |line| (line, true));
         match lines.last_mut() {
+            Some(_) if is_continued && is_comment => {}
             Some((_, last)) if is_continued => last.push_str(line),
             _ => lines.push((at + 1, line.to_owned())),
         }
@@ -170,6 +172,10 @@ mod tests {
         check(
             "pkg @ https://host/x.whl#sha256=1 # why",
             &[(1, "pkg @ https://host/x.whl#sha256=1")],
+        );
+        check(
+            "# old pins \\\n-r more.txt\nsix \\\n# why\n\\\nattrs",
+            &[(2, "-r more.txt"), (3, "six"), (5, "attrs")],
         );
         check("", &[]);
     }

@@ -1,6 +1,9 @@
 //! What Pythons said of themselves in earlier runs, and when that still holds: for as long as the file that was
-//! asked is the same one, and for a shim, for as long as it would choose the same Python.
+//! asked is the same one, and nothing has changed that its `sys.path` is made of; and for a shim, for as long as it
+//! would choose the same Python.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::MetadataExt;
@@ -31,6 +34,29 @@ struct CacheFile {
 struct Entry {
     key: Key,
     facts: Facts,
+    /// What else the answer depends on, as it was.
+    rests_on: Vec<(Wire, Option<State>)>,
+}
+
+/// How a file or directory looked: a directory is changed by what is put into it or taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+impl State {
+    /// `None` where there is nothing.
+    fn of(path: &Path) -> Option<State> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(State {
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            size: metadata.size(),
+            inode: metadata.ino(),
+        })
+    }
 }
 
 /// What makes a file the same Python as before.
@@ -38,10 +64,7 @@ struct Entry {
 pub(super) struct Key {
     path: Wire,
     resolved: Wire,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    size: u64,
-    inode: u64,
+    state: State,
     /// For a pyenv shim: all that it goes by.
     context: String,
 }
@@ -53,13 +76,10 @@ impl Key {
         if context.is_none() && is_script(executable)? {
             return None;
         }
-        let metadata = fs::metadata(executable).ok()?;
         Some(Self {
             path: Wire(executable.to_path_buf()),
             resolved: Wire(fs::canonicalize(executable).ok()?),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            size: metadata.size(),
-            inode: metadata.ino(),
+            state: State::of(executable)?,
             context: context.unwrap_or_default(),
         })
     }
@@ -91,13 +111,23 @@ impl Cache {
     /// The interpreter that an entry speaks of has to be there still: behind a shim it is another file.
     pub(super) fn find(&self, key: &Key) -> Option<&Facts> {
         let entry = self.entries.iter().find(|entry| entry.key == *key)?;
-        entry.facts.executable.0.is_file().then_some(&entry.facts)
+        let stands = |(path, state): &(Wire, Option<State>)| State::of(&path.0) == *state;
+        let holds = entry.facts.executable.0.is_file() && entry.rests_on.iter().all(stands);
+        holds.then_some(&entry.facts)
     }
 
     pub(super) fn remember(&mut self, key: Key, facts: Facts) {
         self.entries
             .retain(|entry| entry.key.path != key.path && entry.key.path.0.exists());
-        self.entries.push(Entry { key, facts });
+        let rests_on = what_path_is_made_of(&facts)
+            .into_iter()
+            .map(|path| (Wire(path.clone()), State::of(&path)))
+            .collect();
+        self.entries.push(Entry {
+            key,
+            facts,
+            rests_on,
+        });
         self.is_changed = true;
     }
 
@@ -112,6 +142,22 @@ impl Cache {
         // A read-only folder costs the next run some milliseconds, and is no reason to stop this one.
         let _ = write_atomically(&self.file, &contents);
     }
+}
+
+/// What decides on a Python's `sys.path` besides the program: whether it is an environment and of which kind, which
+/// directories of packages there are, and what their `.pth` files add.
+fn what_path_is_made_of(facts: &Facts) -> BTreeSet<PathBuf> {
+    let sites = facts.sites.iter().map(|site| site.0.clone());
+    let mut found: BTreeSet<PathBuf> = sites.chain(facts.packages()).collect();
+    let is_path_file = |path: &PathBuf| path.extension() == Some(OsStr::new("pth"));
+    let entries = found.iter().flat_map(fs::read_dir).flatten().flatten();
+    let path_files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(is_path_file)
+        .collect();
+    found.extend(path_files);
+    found.insert(facts.prefix.0.join("pyvenv.cfg"));
+    found
 }
 
 fn write_atomically(file: &Path, contents: &CacheFile) -> io::Result<()> {
@@ -146,18 +192,23 @@ mod tests {
         cache.save();
         assert_eq!(Cache::open(&folder).find(&first), Some(&fake.facts()));
 
-        let touched = Key {
-            modified: (first.modified.0 + 1, 0),
+        let in_state = |state| Key {
+            state,
             ..first.clone()
         };
-        let grown = Key {
-            size: first.size + 1,
-            ..first.clone()
-        };
-        let replaced = Key {
-            inode: first.inode + 1,
-            ..first.clone()
-        };
+        let state = first.state;
+        let touched = in_state(State {
+            modified: (state.modified.0 + 1, 0),
+            ..state
+        });
+        let grown = in_state(State {
+            size: state.size + 1,
+            ..state
+        });
+        let replaced = in_state(State {
+            inode: state.inode + 1,
+            ..state
+        });
         let linked = Key {
             resolved: Wire(PathBuf::from("/other")),
             ..first.clone()
@@ -175,6 +226,43 @@ mod tests {
             None,
             "the interpreter is gone"
         );
+    }
+
+    #[test]
+    fn an_answer_holds_until_the_path_of_its_python_may_be_another() {
+        let fake = Fake::new();
+        fake.put("site/own.pth", "/one");
+        let folder = fake.root().join("cache");
+        let key = Key::of(&program(&fake), &fake.surroundings()).unwrap();
+        let holds = || Cache::open(&folder).find(&key).is_some();
+        let changes: [(&str, &dyn Fn()); 5] = [
+            ("an environment", &|| {
+                drop(fake.put("pyvenv.cfg", "home = /usr\n"));
+            }),
+            ("of another kind", &|| {
+                drop(fake.put(
+                    "pyvenv.cfg",
+                    "home = /usr\ninclude-system-site-packages = true",
+                ));
+            }),
+            ("a directory that was not there", &|| {
+                fs::create_dir(fake.root().join("more")).unwrap();
+            }),
+            ("a new path file", &|| {
+                drop(fake.put("site/other.pth", "/two"));
+            }),
+            ("a line in one", &|| {
+                drop(fake.put("site/own.pth", "/one\n/two"));
+            }),
+        ];
+        for (what, change) in changes {
+            let mut cache = Cache::open(&folder);
+            cache.remember(key.clone(), fake.facts());
+            cache.save();
+            assert!(holds(), "before {what}");
+            change();
+            assert!(!holds(), "{what}");
+        }
     }
 
     #[test]

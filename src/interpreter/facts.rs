@@ -33,6 +33,7 @@ if version[3] != "final":
 name = "pypy" if "__pypy__" in sys.builtin_module_names else "cpython"
 name = getattr(getattr(sys, "implementation", None), "name", name)
 get = sysconfig.get_config_var
+site = sys.modules.get("site")
 print("\nverify-probe:" + json.dumps({
     "implementation": name,
     "version": version[:3],
@@ -44,6 +45,7 @@ print("\nverify-probe:" + json.dumps({
     "purelib": raw(sysconfig.get_path("purelib")),
     "library": [raw(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")],
     "path": [raw(path) for path in sys.path],
+    "sites": [raw(path) for path in (getattr(site, "getsitepackages", None) or list)()],
     "free_threaded": bool(get("Py_GIL_DISABLED")),
     "abi_flags": getattr(sys, "abiflags", ""),
     "multiarch": get("MULTIARCH") or "",
@@ -65,6 +67,8 @@ pub(super) struct Facts {
     pub(super) purelib: Wire,
     pub(super) library: Vec<Wire>,
     pub(super) path: Vec<Wire>,
+    /// Where `site` looks for packages and for `.pth` files, whether or not anything is there.
+    pub(super) sites: Vec<Wire>,
     pub(super) free_threaded: bool,
     pub(super) abi_flags: String,
     pub(super) multiarch: String,
@@ -105,7 +109,7 @@ impl Facts {
 
     /// Of `sys.path`, what installers fill. Other places on it are a project's own, put there by a
     /// `.pth` file: an editable installation.
-    fn packages(&self) -> Vec<PathBuf> {
+    pub(super) fn packages(&self) -> Vec<PathBuf> {
         let is_installers = |path: &Path| {
             path == self.purelib.0
                 || path

@@ -7,7 +7,7 @@ use super::*;
 
 const THE_ANSWER: &str = r#"{"implementation": "cpython", "version": [3, 12, 9], "full_version": "3.12.9",
         "executable": "ROOT/bin/python", "base_executable": "ROOT/bin/python", "prefix": "ROOT", "base_prefix": "ROOT",
-        "purelib": "ROOT/site", "library": ["ROOT/lib"], "path": ["ROOT/lib", "ROOT/site", "ROOT/own"], "free_threaded": false, "abi_flags": "", "multiarch": "x86_64-linux-gnu",
+        "purelib": "ROOT/site", "library": ["ROOT/lib"], "path": ["ROOT/lib", "ROOT/site", "ROOT/own"], "sites": ["ROOT/site", "ROOT/more"], "free_threaded": false, "abi_flags": "", "multiarch": "x86_64-linux-gnu",
         "library_names": ["libpython3.12.so.1.0"], "library_folders": ["/install/lib"]}"#;
 
 /// A folder with `bin/python`, a script that answers as told, and whatever else a test puts there.
