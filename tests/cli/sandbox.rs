@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::lacking::{LANDLOCK, Lacking, NAMESPACES};
 use crate::nobody::Nobody;
-use crate::project::{Project, VERIFY};
+use crate::project::{PYTHON, Project, VERIFY};
 
 fn one(code: &str) -> Project {
     Project::new().with("page.md", format!("# One\n\n```python\n{code}\n```\n"))
@@ -167,6 +167,57 @@ fn a_book_makes_more_of_itself_readable_but_nothing_else() {
         "{}",
         ran.stderr
     );
+}
+
+/// An environment beside `verify.toml` lies in a hidden directory of a book that is shown.
+#[test]
+fn an_environment_in_the_book_is_shown_and_nothing_hidden_with_it() {
+    let shows = r#"import os, sys
+print(os.path.basename(sys.prefix), os.path.isfile(os.path.join(sys.prefix, "pyvenv.cfg")))
+import installed
+print(installed.ANSWER)
+for name in (".venv/own/file", ".other/file"):
+    try:
+        print(open(os.path.join("ROOT", name)).read())
+    except OSError as error:
+        print(type(error).__name__)"#;
+    let project = Project::new().with("verify.toml", "pages = [\".\"]\n");
+    let root = project.root().to_str().unwrap().to_owned();
+    let python = crate::project::minor(&PYTHON);
+    let made = Command::new(&PYTHON.executable)
+        .args(["-m", "venv", "--without-pip", ".venv"])
+        .current_dir(project.root())
+        .status();
+    assert!(made.unwrap().success());
+    let project = project
+        .with(
+            &format!(".venv/lib/python{python}/site-packages/installed.py"),
+            "ANSWER = 42\n",
+        )
+        .with(".venv/own/file", "not Python's")
+        .with(".other/file", "hidden")
+        .with(
+            "page.md",
+            format!(
+                "# One\n\n```python\n{}\n```\n\n```output\n.venv True\n42\n{1}\n{1}\n```\n",
+                shows.replace("ROOT", &root),
+                "FileNotFoundError",
+            ),
+        );
+    if !is_whole(&one("print(1)")) {
+        return;
+    }
+    let passes = || {
+        let ran = project.verify("--sandbox=strict --no-cache");
+        assert_eq!(ran.status, 0, "{}", ran.text());
+        assert!(ran.stdout.contains("1 verified"), "{}", ran.text());
+    };
+    passes();
+    // What is nothing but an environment is shown as a whole.
+    let environment = project.root().join(".venv");
+    std::fs::remove_dir_all(environment.join("own")).unwrap();
+    let _ = std::fs::remove_file(environment.join(".gitignore"));
+    passes();
 }
 
 #[test]

@@ -459,20 +459,16 @@ impl Tree<'_> {
                 Some(Component::ParentDir) => real.parent().unwrap_or(&real).to_owned(),
                 _ => real.join(&name),
             };
-            if self.is_shown(&next) {
-                // From here on everything is as outside, but a link may lead on.
-                match fs::canonicalize(rest.iter().rev().fold(next, |path, part| path.join(part))) {
-                    Ok(real) if !self.is_shown(&real) => return self.show(&real),
-                    _ => return Ok(()),
-                }
-            }
             match fs::read_link(&next) {
                 Ok(target) if links < MOST_LINKS => {
                     links += 1;
-                    let link = self.root.join(below_root(&next));
-                    fs::create_dir_all(link.parent().unwrap_or(self.root))?;
-                    if fs::symlink_metadata(&link).is_err() {
-                        symlink(&target, link)?;
+                    // In what is shown it is there already.
+                    if !self.is_shown(&next) {
+                        let link = self.root.join(below_root(&next));
+                        fs::create_dir_all(link.parent().unwrap_or(self.root))?;
+                        if fs::symlink_metadata(&link).is_err() {
+                            symlink(&target, link)?;
+                        }
                     }
                     rest.extend(components(&target));
                 }
