@@ -1,6 +1,6 @@
 //! What sessions ask of the host that runs them, as far as the sources of their examples say.
 //!
-//! A host imports modules once for all of its sessions (see `preload.rs` in `bin/verify-python/`). Which ones pay, and
+//! A host imports modules once for all of its sessions (see `preload/` in `bin/verify-python/`). Which ones pay, and
 //! which sessions could tell and so get a host without any, is read from the text before anything runs. It is
 //! a guess either way: a module that is guessed wrongly costs the time to import it, and what would be a lie
 //! is left to the host, which sees what really happens.

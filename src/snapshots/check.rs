@@ -1,7 +1,7 @@
 //! The check that lets a package into a host: a session that is given it must see what a plain one sees.
 //!
 //! The host that imports it looks at what else the import does, and refuses what a fork does not copy or what a
-//! session would find before its own import (`snapshot.py` in `bin/verify-python/`). What the package made of
+//! session would find before its own import (`snapshot.py` in `bin/verify-python/preload/`). What the package made of
 //! itself is compared here: an example of our own (`look.py`) prints all that can be reached from its modules,
 //! once in a plain session and once in one that is given the package. Whatever depends on the moment, the
 //! process, the directory or chance then differs, and is named.

@@ -11,7 +11,7 @@ def _verify_look():
     BoundMethod = type(Look().method)
     Pattern = type(sys.modules["re"].compile("")) if "re" in sys.modules else None
     atoms = {int, float, complex, bool, str, bytes, type(None), type(...), type(NotImplemented), range}
-    # Computed anew for each session; see `REFRESH` in `preload.rs`.
+    # Computed anew for each session; see `REFRESH` in `preload/refresh.rs`.
     refreshed = {"numpy.random.mtrand": ["_rand"]}
     skipped = {"__builtins__", "__spec__", "__loader__", "__cached__", "__doc__"}
     seen = set()

@@ -7,7 +7,7 @@
 //!
 //! What a fork does not copy must not be there: a package that starts a thread or opens a file is
 //! imported by each session itself, and so is one whose import does what a session would miss or would find
-//! before its own import. See `snapshot.py` for what is looked at.
+//! before its own import. See `preload/snapshot.py` for what is looked at.
 
 use std::ffi::c_int;
 use std::os::unix::net::UnixStream;

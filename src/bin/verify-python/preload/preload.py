@@ -1,4 +1,4 @@
-# Runs in a host before its first fork; see preload.rs.
+# Runs in a host before its first fork; see import.rs.
 
 
 def preload(

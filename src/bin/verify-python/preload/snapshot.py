@@ -1,4 +1,4 @@
-# Runs in a session that becomes a host of its own, behind preload.py; see snapshot.rs.
+# Runs in a session that becomes a host of its own, behind preload.py; see ../snapshot.rs.
 
 # State of the standard library that is computed when it is first asked for, and is the same for everybody.
 COMPUTED = {
