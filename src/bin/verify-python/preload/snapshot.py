@@ -33,9 +33,9 @@ class Frame:
 def snapshot(name, store, give, preload, count_handlers, trusted):
     """Import a package as preload() does, and look at what else that does.
 
-    Returns {name: (module, imports, in package)} as preload() does; {module: [(kind, order, is appended, item)]}
-    of what its code put into sys.meta_path and warnings.filters; and {top-level module: what it did} of what a
-    session that is given the package would miss, or would find before.
+    Returns what was imported, as preload() does; {module: [(kind, order, is appended, item)]} of what its code put
+    into sys.meta_path and warnings.filters; and {top-level module: what it did} of what a session that is given the
+    package would miss, or would find before.
     """
     import sys
     from _frozen_importlib import _find_spec
