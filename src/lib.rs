@@ -22,17 +22,18 @@
 //! | [`config`] | `verify.toml` | `attributes`, `doctest` |
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
 //! | [`digest`] | what inputs are told apart by | – |
-//! | [`interpreter`], [`environment`] | which Python, with which packages | – |
+//! | [`kept`] | the directory of what can be made again, and its files | – |
+//! | [`interpreter`], [`environment`] | which Python, with which packages | `kept` |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |
 //! | [`scratch`] | the directories of this run and of dead ones, and writing beside an example that may do anything there | `protocol` |
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `scratch`, `interpreter`, `config`, `conditions` |
-//! | [`snapshots`] | packages that are imported once, and who starts from there | `host`, `demand`, `state` and what they use |
+//! | [`snapshots`] | packages that are imported once, and who starts from there | `host`, `demand`, `kept` and what they use |
 //! | [`contents`] | what that directory held, to be put back | `processes` |
 //! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
-//! | [`state`] | what a run leaves for the next one | `report` |
+//! | [`state`] | what a run leaves for the next one | `report`, `kept` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
 //! | [`cache`] | results of sessions that passed, for as long as they hold | all of the above |
 //! | [`unchanged`] | the shortest way through a check | `cache`, `book`, `interpreter`, `environment` |
@@ -70,6 +71,7 @@ pub mod environment;
 pub mod example;
 pub mod host;
 pub mod interpreter;
+pub mod kept;
 pub mod markdown;
 pub mod matching;
 pub mod merge;

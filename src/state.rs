@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::kept;
 use crate::report::PageResult;
 
 const DURATIONS: &str = "durations.json";
@@ -37,15 +37,15 @@ pub struct Durations {
 impl LastRun {
     pub fn read(directory: &Path) -> LastRun {
         LastRun {
-            durations: read(directory, DURATIONS),
-            failed: read(directory, FAILED),
+            durations: kept::read(directory, DURATIONS),
+            failed: kept::read(directory, FAILED),
         }
     }
 
     /// Writes it for the next run; a failure to do so is nobody's failure.
     pub fn write(&self, directory: &Path) {
-        write(directory, DURATIONS, &self.durations);
-        write(directory, FAILED, &self.failed);
+        kept::write(directory, DURATIONS, &self.durations);
+        kept::write(directory, FAILED, &self.failed);
     }
 
     /// How long an example took.
@@ -54,7 +54,9 @@ impl LastRun {
     }
 
     pub fn failed(directory: &Path) -> Vec<(String, String)> {
-        read::<Failed>(directory, FAILED).into_iter().collect()
+        kept::read::<Failed>(directory, FAILED)
+            .into_iter()
+            .collect()
     }
 
     /// Takes in what a run found. Examples that it did not run keep what is known of them.
@@ -114,7 +116,7 @@ impl Durations {
 
 /// These pages passed, whatever was known of them before.
 pub fn forget_failures<'a>(directory: &Path, pages: impl Iterator<Item = &'a String>) {
-    let mut failed: Failed = read(directory, FAILED);
+    let mut failed: Failed = kept::read(directory, FAILED);
     if failed.is_empty() {
         return;
     }
@@ -122,30 +124,6 @@ pub fn forget_failures<'a>(directory: &Path, pages: impl Iterator<Item = &'a Str
     let before = failed.len();
     failed.retain(|(page, _)| !pages.contains(page));
     if failed.len() < before {
-        write(directory, FAILED, &failed);
+        kept::write(directory, FAILED, &failed);
     }
-}
-
-/// A file that one of these writes; an empty one if there is none.
-pub fn read<T: DeserializeOwned + Default>(directory: &Path, name: &str) -> T {
-    fs::read(directory.join(name))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
-/// Writes a file for the next run; a failure to do so is nobody's failure.
-pub fn write<T: Serialize>(directory: &Path, name: &str, value: &T) {
-    let write = || -> std::io::Result<()> {
-        fs::create_dir_all(directory)?;
-        let ignore = directory.join(".gitignore");
-        if !ignore.exists() {
-            fs::write(&ignore, "*\n")?;
-        }
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
-        file.persist(directory.join(name))?;
-        Ok(())
-    };
-    let _ = write();
 }

@@ -13,6 +13,7 @@ use crate::cli;
 use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
+use crate::kept;
 use crate::record::{self, Draft, PassedOver};
 use crate::report::Event;
 use crate::report::human::count;
@@ -123,12 +124,7 @@ impl Project {
     /// wait for another one.
     fn lock_recording(&self) -> Result<(fs::File, bool)> {
         let directory = self.config.cache_directory();
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make `{}`", directory.display()))?;
-        let ignore = directory.join(".gitignore");
-        if !ignore.exists() {
-            fs::write(&ignore, "*\n")?;
-        }
+        kept::make(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
         let file = fs::File::create(directory.join("record.lock"))
             .with_context(|| format!("cannot write in `{}`", directory.display()))?;
         let mut waited = false;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::interpreter::{self, Interpreter, Source};
+use crate::kept;
 use installer::lock;
 use pins::Pins;
 use plan::{Plan, discard, tidy, write_stamp};
@@ -162,7 +163,8 @@ pub fn provide(
         return probe();
     }
     fs::create_dir_all(&plan.group).map_err(unwritable(&plan.group))?;
-    ignore(&root.join(".verify"))?;
+    let kept = root.join(".verify");
+    kept::make(&kept).map_err(unwritable(&kept))?;
     let lock = lock(&plan.group.join("lock"), progress)?;
     if plan.is_made() {
         return probe();
@@ -224,15 +226,6 @@ pub fn installed(interpreter: &Interpreter) -> Vec<(String, String)> {
 fn normalised(name: &str) -> String {
     let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("-").to_lowercase()
-}
-
-/// Keeps all below `.verify` out of version control without a line in the project's own file.
-fn ignore(folder: &Path) -> Result<(), Error> {
-    let file = folder.join(".gitignore");
-    if file.exists() {
-        return Ok(());
-    }
-    fs::write(&file, "*\n").map_err(unwritable(&file))
 }
 
 fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read, Write as _};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,16 +14,19 @@ use serde::{Deserialize, Serialize};
 use super::candidates::Surroundings;
 use super::facts::{Facts, PROBE, Wire};
 use super::fingerprint;
+use crate::kept;
 
 /// What Pythons said of themselves in earlier runs. It saves time and nothing else: a file that
 /// cannot be read is an empty one, and one that cannot be written is left alone.
 pub(super) struct Cache {
-    file: PathBuf,
+    folder: PathBuf,
     entries: Vec<Entry>,
     is_changed: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+const FILE: &str = "interpreters.json";
+
+#[derive(Default, Serialize, Deserialize)]
 struct CacheFile {
     /// The question that the answers belong to: another release of this program may ask another.
     question: u64,
@@ -96,14 +99,13 @@ fn is_script(executable: &Path) -> Option<bool> {
 
 impl Cache {
     pub(super) fn open(folder: &Path) -> Self {
-        let file = folder.join("interpreters.json");
-        let kept = fs::read(&file)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<CacheFile>(&bytes).ok());
-        let kept = kept.filter(|kept| kept.question == fingerprint(PROBE.as_bytes()));
+        let mut kept: CacheFile = kept::read(folder, FILE);
+        if kept.question != fingerprint(PROBE.as_bytes()) {
+            kept = CacheFile::default();
+        }
         Self {
-            file,
-            entries: kept.map(|kept| kept.entries).unwrap_or_default(),
+            folder: folder.to_path_buf(),
+            entries: kept.entries,
             is_changed: false,
         }
     }
@@ -139,8 +141,7 @@ impl Cache {
             question: fingerprint(PROBE.as_bytes()),
             entries: self.entries,
         };
-        // A read-only folder costs the next run some milliseconds, and is no reason to stop this one.
-        let _ = write_atomically(&self.file, &contents);
+        kept::write(&self.folder, FILE, &contents);
     }
 }
 
@@ -158,15 +159,6 @@ fn what_path_is_made_of(facts: &Facts) -> BTreeSet<PathBuf> {
     found.extend(path_files);
     found.insert(facts.prefix.0.join("pyvenv.cfg"));
     found
-}
-
-fn write_atomically(file: &Path, contents: &CacheFile) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(serde_json::to_string(contents)?.as_bytes())?;
-    temporary.persist(file)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -285,11 +277,12 @@ mod tests {
             assert_ne!(fs::read_to_string(file).unwrap(), rubbish);
             assert!(Cache::open(&folder).find(&key).is_some());
         }
-        assert_eq!(
-            fs::read_dir(&folder).unwrap().count(),
-            1,
-            "nothing temporary is left"
-        );
+        let mut left: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".gitignore", FILE], "nothing temporary is left");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::digest::{self, Digest};
 use crate::host::{self, Host};
 use crate::interpreter::Interpreter;
-use crate::state;
+use crate::kept;
 
 const FILE: &str = "packages.json";
 
@@ -38,7 +38,7 @@ impl Known {
         let directory = config.cache_directory();
         Known {
             key: key(interpreter, config, is_shut_in).short(),
-            of_all: state::read(&directory, FILE),
+            of_all: kept::read(&directory, FILE),
             roots: interpreter.packages.clone(),
             directory,
             is_changed: false,
@@ -75,7 +75,7 @@ impl Known {
             };
             self.of_all.remove(&other);
         }
-        state::write(&self.directory, FILE, &self.of_all);
+        kept::write(&self.directory, FILE, &self.of_all);
         self.is_changed = false;
     }
 
