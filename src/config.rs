@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -123,6 +123,20 @@ impl TryFrom<WrittenPreload> for Preload {
             }
         }
     }
+}
+
+/// Whether a relative path leads to something below where it starts.
+fn is_below(path: &Path) -> bool {
+    let mut depth = 0;
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    depth > 0
 }
 
 fn is_module_name(name: &str) -> bool {
@@ -327,10 +341,17 @@ impl Written {
         if let Some(runs @ 0..2) = self.proof_runs {
             bail!("`proof-runs = {runs}` proves nothing: write 2 or more");
         }
+        let expected = self.expected.unwrap_or_else(|| PathBuf::from("expected"));
+        if !is_below(expected.strip_prefix(&root).unwrap_or(&expected)) {
+            bail!(
+                "`expected` names `{}`: recordings need a directory of their own below `verify.toml`",
+                expected.display()
+            );
+        }
         Ok(Config {
             pages: self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]),
             exclude: self.exclude,
-            expected: self.expected.unwrap_or_else(|| PathBuf::from("expected")),
+            expected,
             session: self.session,
             output: self.output,
             python: self.python,
@@ -481,6 +502,12 @@ mod tests {
             "pagse = []",
             "verify.toml:1: unknown key `pagse`: did you mean `pages`?",
         );
+        for place in ["", ".", "..", "../rec", "a/..", "a/../../rec", "/", "/rec"] {
+            rejects(
+                &format!("expected = \"{place}\""),
+                "recordings need a directory of their own below `verify.toml`",
+            );
+        }
         rejects("colour = 1", "unknown key `colour`: known are `pages`, ");
         rejects(
             "python = [\"new\"]",

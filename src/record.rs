@@ -571,7 +571,7 @@ fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("cannot write `{}`; it is as it was", file.display()))
 }
 
-/// Recordings of pages that are not there any more.
+/// Recordings of pages that are not there any more. Other files are somebody's: an example may even have made them.
 pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
     if !config.is_project {
         return Vec::new();
@@ -581,6 +581,8 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
         .canonicalize()
         .unwrap_or_else(|_| config.root.clone());
     let known: HashSet<&PathBuf> = book.recordings().collect();
+    let is_recording =
+        |file: &PathBuf| fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes));
     walkdir::WalkDir::new(root.join(&config.expected))
         .sort_by_file_name()
         .into_iter()
@@ -591,6 +593,7 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
                 .is_some_and(|extension| extension == "toml")
                 && !known.contains(path)
         })
+        .filter(is_recording)
         .collect()
 }
 

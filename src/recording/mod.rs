@@ -19,7 +19,7 @@ use crate::matching::has_wildcards;
 use crate::normalize::Rule;
 
 pub use parse::{Problem, parse};
-pub use print::print;
+pub use print::{is_recording, print};
 pub use update::{Observed, update};
 pub use version::VersionSelector;
 

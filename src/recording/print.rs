@@ -2,12 +2,21 @@
 
 use std::fmt::Write as _;
 
-use super::{Expected, FORMAT, Overlay, Recording};
+use super::{Expected, FORMAT, Overlay, Recording, parse};
 use crate::normalize::Rule;
+
+/// Begins each file.
+const MARK: &str = "# verify recording";
+
+/// Whether a file was written here, whatever has become of it since, or could have been.
+pub fn is_recording(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().any(|line| line.starts_with(MARK)) || parse(&text).is_ok()
+}
 
 /// Writes a file. The same recording always gives the same bytes.
 pub fn print(recording: &Recording) -> String {
-    let mut out = format!("# verify recording, format {FORMAT}\nformat = {FORMAT}\n");
+    let mut out = format!("{MARK}, format {FORMAT}\nformat = {FORMAT}\n");
     for example in &recording.examples {
         out.push_str("\n[[example]]\n");
         push_text(&mut out, "id", &example.id);

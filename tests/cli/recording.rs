@@ -604,6 +604,27 @@ recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
 }
 
 #[test]
+fn recording_removes_recordings_and_nothing_else() {
+    let example = "open('out.toml', 'w').write('made = 1\\n')";
+    let project = Project::new()
+        .with("verify.toml", "expected = \"data\"\n")
+        .with("page.md", page("artifact=out.toml", example))
+        .with("data/settings.toml", "own = 1\n")
+        .with("data/sub/empty.toml", "")
+        .with(
+            "data/gone.toml",
+            "<<<<<<< ours\n# verify recording, format 1\n",
+        );
+    for _ in 0..2 {
+        assert_eq!(project.verify("record").status, 0);
+    }
+    assert_eq!(project.read("data/settings.toml"), "own = 1\n");
+    assert_eq!(project.read("data/sub/empty.toml"), "");
+    assert_eq!(project.read("data/page/out.toml"), "made = 1\n");
+    assert!(!project.path("data/gone.toml").exists());
+}
+
+#[test]
 fn somebodys_pages_are_not_given_recordings() {
     let project = Project::new().with("page.md", page("", "print('a')"));
     project.verify("record").is(str![[r#"
