@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use snapbox::str;
 
 use crate::lacking::{LANDLOCK, Lacking};
-use crate::project::{OTHER_PYTHON, Project};
+use crate::project::{OTHER_PYTHON, PYTHON, Project, minor};
 
 const FROM_CACHE: &str = "from the cache";
 
@@ -261,6 +261,73 @@ fn a_module_outside_of_packages_counts_by_its_source() {
     project.write("own/helper.py", "VALUE = 23\n");
     age();
     ran(&project, 1, 0);
+}
+
+#[test]
+fn links_count_by_what_they_lead_to_now() {
+    let project = Project::book()
+        .with("data/one/file", "one")
+        .with("data/two/file", "two")
+        .with("data/two/other", "");
+    let link = |name: &str, target: &str| {
+        let _ = fs::remove_file(project.path(name));
+        std::os::unix::fs::symlink(target, project.path(name)).unwrap();
+    };
+    link("data/file", "one/file");
+    link("data/directory", "one");
+    let data = project.path("data");
+    project.write(
+        "page.md",
+        format!(
+            "# One\n\n```python\nimport os\nprint(open('{0}/file').read())\n```\n\n\
+             ## Two\n\n```python fresh\nimport os\nprint(os.listdir('{0}/directory'))\n```\n\n\
+             ## Three\n\n```python fresh\nprint(open('{0}/directory/file').read())\n```\n",
+            data.display()
+        ),
+    );
+    assert_eq!(project.verify("record").status, 0);
+    ran(&project, 3, 0);
+    ran(&project, 3, 3);
+    link("data/file", "two/file");
+    assert_eq!(project.verify("").status, 1, "a link to a file");
+    link("data/file", "one/file");
+    project.verify("");
+    link("data/directory", "two");
+    let text = project.verify("").text();
+    assert!(
+        text.contains("2 failed"),
+        "one to a directory, listed and passed: {text}"
+    );
+}
+
+#[test]
+fn a_package_that_is_a_link_counts_by_its_source() {
+    let project = Project::book()
+        .with("own/module.py", "NUMBER = 1\n")
+        .with("own/package/__init__.py", "NUMBER = 2\n")
+        .with(
+            "page.md",
+            "# One\n\n```python\nimport module, package\nprint(module.NUMBER, package.NUMBER)\n```\n",
+        );
+    let made = std::process::Command::new(&PYTHON.executable)
+        .args(["-m", "venv", "--without-pip", ".venv"])
+        .current_dir(project.root())
+        .status();
+    assert!(made.unwrap().success());
+    let packages = format!(".venv/lib/python{}/site-packages", minor(&PYTHON));
+    for name in ["module.py", "package"] {
+        let link = project.path(&packages).join(name);
+        std::os::unix::fs::symlink(project.path("own").join(name), link).unwrap();
+    }
+    assert_eq!(project.verify("record").status, 0);
+    ran(&project, 1, 0);
+    ran(&project, 1, 1);
+    project.write("own/module.py", "NUMBER = 10\n");
+    assert_eq!(project.verify("").status, 1, "a module");
+    project.write("own/module.py", "NUMBER = 1\n");
+    project.verify("");
+    project.write("own/package/__init__.py", "NUMBER = 20\n");
+    assert_eq!(project.verify("").status, 1, "a package");
 }
 
 #[test]

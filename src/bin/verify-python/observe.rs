@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use pyo3::ffi;
+use rustc_hash::FxHashSet;
 use verify::protocol::{self, Observed, Report, Seal};
 
 /// More than that nobody checks in less time than running takes.
@@ -50,6 +51,8 @@ static OBSERVER: Mutex<Option<Observer>> = Mutex::new(None);
 struct Observer {
     /// Directories whose contents `verify` knows by other means: the standard library and the packages.
     known: Vec<PathBuf>,
+    /// Directories below these that are no links.
+    plain: FxHashSet<PathBuf>,
     /// The session's own; in the host, that of all sessions.
     scratch: PathBuf,
     /// In a host that imports a package: where `scratch` was.
@@ -64,6 +67,7 @@ struct Observer {
 pub(crate) fn start(scratch: &Path, known: &[PathBuf]) {
     *lock() = Some(Observer {
         known: known.to_vec(),
+        plain: FxHashSet::default(),
         scratch: scratch.to_owned(),
         root: None,
         network_isolated: false,
@@ -233,37 +237,33 @@ impl Observer {
         ) {
             return;
         }
-        let Some(path) = self.outside(&path) else {
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0;
+        // Bytecode stands for its source, which Python looks at without opening it.
+        if is_bytecode(&path) {
+            let source = source_of(&path).filter(|_| !writes);
+            if let Some(found) = source.and_then(|source| self.outside(&source)) {
+                self.read(found);
+            }
+            return;
+        }
+        let Some(found) = self.outside(&path) else {
             return;
         };
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0;
-        if path
-            .components()
-            .any(|part| part.as_os_str() == "__pycache__")
-        {
-            // Bytecode stands for its source, which Python looks at without opening it.
-            if let (false, Some(source)) = (writes, source_of(&path)) {
-                self.read(source);
-            }
-        } else if writes {
-            self.beyond(format!("it writes to `{}`", path.display()));
-        } else if ["/proc", "/sys", "/dev"]
-            .iter()
-            .any(|root| path.starts_with(root))
-        {
-            self.beyond(format!("it reads `{}`", path.display()));
-        } else if path.is_dir() {
+        let real = &found.real;
+        if writes {
+            self.beyond(format!("it writes to `{}`", real.display()));
+        } else if is_of_the_kernel(real) {
+            self.beyond(format!("it reads `{}`", real.display()));
+        } else if real.is_dir() {
             // By its descriptor, everything below can be opened by names that are relative to it.
-            self.beyond(format!("it opens the directory `{}`", path.display()));
+            self.beyond(format!("it opens the directory `{}`", real.display()));
         } else {
-            self.read(path);
+            self.read(found);
         }
     }
 
-    fn read(&mut self, path: PathBuf) {
-        if !self.seen.files.contains(&path) {
-            self.seen.files.push(path);
-        }
+    fn read(&mut self, found: Outside) {
+        found.note(&mut self.seen.files);
         self.limit();
     }
 
@@ -273,14 +273,11 @@ impl Observer {
             Argument::Other => PathBuf::from("."),
             Argument::Unreadable => return self.beyond("it lists a directory".to_owned()),
         };
-        if let Some(path) = self.outside(&path) {
-            if ["/proc", "/sys", "/dev"]
-                .iter()
-                .any(|root| path.starts_with(root))
-            {
-                self.beyond(format!("it lists `{}`", path.display()));
-            } else if !self.seen.directories.contains(&path) {
-                self.seen.directories.push(path);
+        if let Some(found) = self.outside(&path) {
+            if is_of_the_kernel(&found.real) {
+                self.beyond(format!("it lists `{}`", found.real.display()));
+            } else {
+                found.note(&mut self.seen.directories);
             }
             self.limit();
         }
@@ -295,12 +292,10 @@ impl Observer {
     fn changed(&mut self, path: Argument) {
         if let Argument::Path(path) = path
             && path.as_os_str() != ":memory:"
-            && let Some(path) = self.outside(&path)
-            && !path
-                .components()
-                .any(|part| part.as_os_str() == "__pycache__")
+            && let Some(found) = self.outside(&path)
+            && !is_bytecode(&found.real)
         {
-            self.beyond(format!("it changes `{}`", path.display()));
+            self.beyond(format!("it changes `{}`", found.real.display()));
         }
     }
 
@@ -308,8 +303,8 @@ impl Observer {
     fn connected(&mut self, address: Argument) {
         match address {
             Argument::Path(path) => {
-                if let Some(path) = self.outside(&path) {
-                    self.beyond(format!("it connects to `{}`", path.display()));
+                if let Some(found) = self.outside(&path) {
+                    self.beyond(format!("it connects to `{}`", found.real.display()));
                 }
             }
             Argument::Other | Argument::Unreadable if !self.network_isolated => {
@@ -319,12 +314,10 @@ impl Observer {
         }
     }
 
-    /// The absolute path of what is neither the session's own nor Python's.
-    fn outside(&self, path: &Path) -> Option<PathBuf> {
+    /// What is neither the session's own nor Python's.
+    fn outside(&mut self, path: &Path) -> Option<Outside> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        if self.known.iter().any(|known| path.starts_with(known))
-            && !path.components().any(|part| part.as_os_str() == "..")
-        {
+        if self.is_known(&path) {
             return None;
         }
         // Links lead out of the directory, and into it.
@@ -332,11 +325,63 @@ impl Observer {
             let parent = path.parent().unwrap_or(Path::new("/")).canonicalize()?;
             Ok::<_, std::io::Error>(parent.join(path.file_name().unwrap_or_default()))
         });
-        let real = real.unwrap_or(path);
+        let real = real.unwrap_or_else(|_| path.clone());
         let is_inside = real.starts_with(&self.scratch)
             || self.known.iter().any(|known| real.starts_with(known));
-        (!is_inside).then_some(real)
+        if is_inside {
+            return None;
+        }
+        let by_link = (path != real && !path.starts_with(&self.scratch)).then_some(path);
+        Some(Outside { real, by_link })
     }
+
+    /// Whether a path is one of Python's own, and no link on its way leads out.
+    fn is_known(&mut self, path: &Path) -> bool {
+        let Some(known) = self.known.iter().find(|known| path.starts_with(known)) else {
+            return false;
+        };
+        if path.components().any(|part| part.as_os_str() == "..") || path.is_symlink() {
+            return false;
+        }
+        let above = path.ancestors().skip(1);
+        for directory in above.take_while(|directory| *directory != known) {
+            if self.plain.contains(directory) {
+                break;
+            }
+            if directory.is_symlink() {
+                return false;
+            }
+            self.plain.insert(directory.to_owned());
+        }
+        true
+    }
+}
+
+/// Where something lies that is read, listed or changed.
+struct Outside {
+    real: PathBuf,
+    /// By which path, if there are links on it: they can come to lead elsewhere.
+    by_link: Option<PathBuf>,
+}
+
+impl Outside {
+    fn note(self, places: &mut Vec<PathBuf>) {
+        for path in self.by_link.into_iter().chain([self.real]) {
+            if !places.contains(&path) {
+                places.push(path);
+            }
+        }
+    }
+}
+
+fn is_of_the_kernel(path: &Path) -> bool {
+    let roots = ["/proc", "/sys", "/dev"];
+    roots.iter().any(|root| path.starts_with(root))
+}
+
+fn is_bytecode(path: &Path) -> bool {
+    path.components()
+        .any(|part| part.as_os_str() == "__pycache__")
 }
 
 /// `a/__pycache__/b.cpython-312.pyc` → `a/b.py`
