@@ -16,8 +16,9 @@ mod key;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::digest::{Digest, Digester};
 use crate::outcome::Outcome;
@@ -41,6 +42,9 @@ const MOST_GROUNDS: usize = 12;
 const MOST_OF_A_PAGE: usize = 4 << 20;
 /// So many states of a page are remembered, as when branches are switched.
 const GENERATIONS: usize = 4;
+
+/// The clock of file systems goes by steps of as much (Linux with a `HZ` of 100).
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 const GROUND_FILE: &str = "ground";
 
@@ -115,31 +119,32 @@ impl Cache {
     pub fn find(&self, known: &Known, session: &Session<'_>, count: usize) -> Found {
         let parts = Parts::of(session);
         let keys = [session.examples.len(), count].map(|count| parts.key(count));
-        let found = keys
-            .iter()
-            .find_map(|key| known.sessions.iter().find(|entry| entry.key == *key));
-        let why = match found.map(|entry| &entry.kept) {
-            Some(Kept::Results {
-                inputs,
-                results,
-                protections,
-            }) => match inputs.iter().find(|input| !input.is_as_it_was(&self.root)) {
-                None => {
-                    return Found {
-                        results: Some((results.clone(), protections.clone())),
-                        why: Why::Unchanged,
-                        key: keys[0],
-                        parts: parts.up_to(count).to_vec(),
-                    };
-                }
-                Some(input) => Why::Changed(vec![format!("`{}`", input.path.display())]),
-            },
-            Some(Kept::Nothing(reason)) => Why::NeverKept(reason.clone()),
-            None => self.why_not(known, session, &parts, count),
-        };
+        let entry_of = |key: &Digest| known.sessions.iter().find(|entry| entry.key == *key);
+        let mut why = None;
+        for entry in keys.iter().filter_map(entry_of) {
+            let reason = match &entry.kept {
+                Kept::Results {
+                    inputs,
+                    results,
+                    protections,
+                } => match inputs.iter().find(|input| !input.is_as_it_was(&self.root)) {
+                    None => {
+                        return Found {
+                            results: Some((results.clone(), protections.clone())),
+                            why: Why::Unchanged,
+                            key: keys[0],
+                            parts: parts.up_to(count).to_vec(),
+                        };
+                    }
+                    Some(input) => Why::Changed(vec![format!("`{}`", input.path.display())]),
+                },
+                Kept::Nothing(reason) => Why::NeverKept(reason.clone()),
+            };
+            why.get_or_insert(reason);
+        }
         Found {
             results: None,
-            why,
+            why: why.unwrap_or_else(|| self.why_not(known, session, &parts, count)),
             key: parts.key(count),
             parts: parts.up_to(count).to_vec(),
         }
@@ -198,19 +203,24 @@ impl Cache {
         for entry in known.sessions {
             let others = sessions.iter().filter(|other| other.name == entry.name);
             let is_new = !sessions.iter().any(|other| other.key == entry.key);
-            if is_new && others.count() < GENERATIONS {
+            let whole = whole.as_ref();
+            let is_of_now = whole.is_some_and(|whole| whole.sessions.contains(&entry.key));
+            if is_new && (is_of_now || others.count() < GENERATIONS) {
                 sessions.push(entry);
             }
         }
         if let Some(whole) = whole {
             known.wholes.retain(|other| other.text != whole.text);
-            let whole = Whole {
-                text: whole.text,
-                inputs: known_inputs(&sessions, &whole.sessions),
-                unchanged: whole.unchanged,
-            };
-            known.wholes.insert(0, whole);
-            known.wholes.truncate(GENERATIONS);
+            // Another run may have taken away what one of its sessions depends on.
+            if let Some(inputs) = known_inputs(&sessions, &whole.sessions) {
+                let whole = Whole {
+                    text: whole.text,
+                    inputs,
+                    unchanged: whole.unchanged,
+                };
+                known.wholes.insert(0, whole);
+                known.wholes.truncate(GENERATIONS);
+            }
         }
         let encode = |sessions: &[SessionEntry]| {
             let mut bytes = postcard::to_stdvec(&known.wholes).ok()?;
@@ -314,18 +324,32 @@ fn modified(file: &Path) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn known_inputs(sessions: &[SessionEntry], keys: &[Digest]) -> Vec<Input> {
+/// What all of these depend on; `None` if the results of one are not kept.
+fn known_inputs(sessions: &[SessionEntry], keys: &[Digest]) -> Option<Vec<Input>> {
     let mut all: Vec<Input> = Vec::new();
-    for entry in sessions.iter().filter(|entry| keys.contains(&entry.key)) {
-        if let Kept::Results { inputs, .. } = &entry.kept {
-            for input in inputs {
-                if !all.contains(input) {
-                    all.push(input.clone());
-                }
+    for key in keys {
+        let entry = sessions.iter().find(|entry| entry.key == *key)?;
+        let Kept::Results { inputs, .. } = &entry.kept else {
+            return None;
+        };
+        for input in inputs {
+            if !all.contains(input) {
+                all.push(input.clone());
             }
         }
     }
-    all
+    Some(all)
+}
+
+/// When a file or directory was last changed, put in its place, or, where there is none, may have been taken away.
+/// Whoever moves a file somewhere, or sets its times, cannot set this one.
+fn changed(path: &Path) -> SystemTime {
+    let found = path.ancestors().find_map(|path| fs::metadata(path).ok());
+    let time = found.and_then(|found| {
+        let seconds = Duration::from_secs(u64::try_from(found.ctime()).ok()?);
+        Some(seconds + Duration::from_nanos(u64::try_from(found.ctime_nsec()).ok()?))
+    });
+    SystemTime::UNIX_EPOCH + time.unwrap_or_default()
 }
 
 fn session_name(session: &Session<'_>) -> String {
@@ -388,7 +412,7 @@ impl Found {
     }
 
     /// What is to be kept of the session now that it has run. `watched` is what it read, or why that is
-    /// not known.
+    /// not known; nothing of it was read before `started`.
     pub fn ran(
         &self,
         cache: &Cache,
@@ -411,7 +435,7 @@ impl Found {
             let mut inputs = Vec::new();
             for (kind, path) in files.chain(directories) {
                 // Whether it was read before or after the change, nobody knows.
-                if modified(path) >= started {
+                if changed(path) + CLOCK_TICK >= started {
                     return Err(format!("`{}` was changed while it ran", path.display()));
                 }
                 inputs.push(Input::of(kind, path, &cache.root));
@@ -480,6 +504,25 @@ mod tests {
             .unwrap()
             .set_modified(time)
             .unwrap();
+    }
+
+    #[test]
+    fn no_time_that_somebody_sets_hides_a_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let before = SystemTime::now() - CLOCK_TICK;
+        file(&at("elsewhere"), 1, 10_000);
+        fs::rename(at("elsewhere"), at("moved")).unwrap();
+        fs::create_dir_all(at("gone/with")).unwrap();
+        fs::remove_dir_all(at("gone")).unwrap();
+        for name in ["moved", "elsewhere", "gone/with/it"] {
+            assert!(changed(&at(name)) >= before, "{name}");
+        }
+        file(&at("future"), 1, 0);
+        let later = SystemTime::now() + Duration::from_secs(10_000);
+        let future = fs::File::options().write(true).open(at("future")).unwrap();
+        future.set_modified(later).unwrap();
+        assert!(changed(&at("future")) <= SystemTime::now() + CLOCK_TICK);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use anyhow::Result;
 use pep440_rs::Version;
@@ -246,7 +245,6 @@ impl<'a> Runner<'_, 'a> {
         tell: &mut dyn FnMut(&ExampleResult<'_>) -> io::Result<()>,
     ) -> Result<Option<SessionResults<'a>>> {
         let Job { plan, found, .. } = *job;
-        let started = SystemTime::now();
         let (directory, ready) = match (&trace, ready) {
             (Some(trace), _) => (trace.directory.clone(), None),
             (None, Some((directory, running))) => (directory, Some(running)),
@@ -277,7 +275,7 @@ impl<'a> Runner<'_, 'a> {
         if was_stopped {
             return Ok(None);
         }
-        let ran = self.keep(host, plan, found, &results, (&watched, started));
+        let ran = self.keep(host, plan, found, &results, &watched);
         // What stands before a selected example had to run, and is not reported.
         results.retain(|result| plan.selected.contains(&result.at.1));
         Ok(Some(SessionResults {
@@ -377,7 +375,7 @@ impl<'a> Runner<'_, 'a> {
         plan: &SessionPlan,
         found: Option<&Found>,
         results: &[ExampleResult<'_>],
-        (watched, started): (&std::result::Result<Observed, String>, SystemTime),
+        watched: &std::result::Result<Observed, String>,
     ) -> Option<Ran> {
         let (keeping, found) = self.run.keeping.zip(found)?;
         let all = plan.all();
@@ -389,7 +387,7 @@ impl<'a> Runner<'_, 'a> {
             results,
             watched,
             protections,
-            started,
+            host.started,
         ))
     }
 

@@ -22,7 +22,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 pub use checkpoint::{Checkpoint, Untrue};
@@ -136,6 +136,8 @@ pub struct Host {
     environment: Vec<(String, String)>,
     root: Root,
     directories: Directories,
+    /// Nothing that its sessions know was read before.
+    pub started: SystemTime,
     pub ready: Ready,
     _stdout: io::PipeReader,
 }
@@ -173,6 +175,7 @@ impl Host {
         };
         let path = scratch::new_root(place).map_err(|error| anyhow!(no_root(error.to_string())))?;
         let root = Root { path, held: None };
+        let started = SystemTime::now();
         let program = host_program()?;
         let (environment, stand_ins) = environment(interpreter, &root.path, options);
         let processors = options.conditions.processors();
@@ -219,6 +222,7 @@ impl Host {
             process,
             environment,
             directories: Directories::new(place),
+            started,
             root,
             ready: Ready::default(),
             _stdout: stdout,

@@ -48,6 +48,14 @@ fn ran(project: &Project, sessions: usize, kept: usize) {
     assert!(says == all, "{text}");
 }
 
+/// What was written within the last moment may be written again within it, unseen.
+fn a_moment_passes() {
+    let written = std::time::SystemTime::now();
+    while written.elapsed().unwrap_or_default() < std::time::Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
+}
+
 #[track_caller]
 fn summary(project: &Project, words: &str) -> serde_json::Value {
     let report = project.verify(words);
@@ -210,28 +218,17 @@ fn files_that_a_session_reads_count() {
             project.path("gone")
         ),
     );
-    // What was written within the last moment may be written again within it, unseen.
-    let age = |name: &str| {
-        let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-        fs::File::open(project.path(name))
-            .unwrap()
-            .set_modified(hour_ago)
-            .unwrap();
-    };
-    age("data.txt");
-    age("folder");
+    a_moment_passes();
     ran(&project, 1, 0);
     ran(&project, 1, 1);
-    project.write("data.txt", "2");
-    age("data.txt");
-    ran(&project, 1, 0);
-    ran(&project, 1, 1);
-    project.write("folder/two", "");
-    age("folder");
-    ran(&project, 1, 0);
-    ran(&project, 1, 1);
+    for (name, text) in [("data.txt", "2"), ("folder/two", "")] {
+        project.write(name, text);
+        a_moment_passes();
+        ran(&project, 1, 0);
+        ran(&project, 1, 1);
+    }
     project.write("gone", "");
-    age("gone");
+    a_moment_passes();
     ran(&project, 1, 0);
     ran(&project, 1, 1);
 }
@@ -245,22 +242,57 @@ fn a_module_outside_of_packages_counts_by_its_source() {
         "page.md",
         format!("```python\nimport sys\nsys.path.append({own:?})\nimport helper\nassert helper.VALUE\n```\n"),
     );
-    let age = || {
-        for name in ["own/helper.py", "own/__pycache__", "own"] {
-            let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-            if let Ok(file) = fs::File::open(project.path(name)) {
-                file.set_modified(hour_ago).unwrap();
-            }
-        }
-    };
     // The first import writes bytecode, so that the directory is another one afterwards.
     project.verify("");
-    age();
+    a_moment_passes();
     project.verify("");
     ran(&project, 1, 1);
     project.write("own/helper.py", "VALUE = 23\n");
-    age();
+    a_moment_passes();
     ran(&project, 1, 0);
+}
+
+/// Ids name a session's results, and are no part of what it depends on.
+#[test]
+fn a_page_is_known_as_a_whole_only_with_all_that_its_sessions_read() {
+    let project = Project::book()
+        .with("verify.toml", "session = \"heading\"\n")
+        .with("data.txt", "1");
+    let data = project.path("data.txt");
+    let page = |heading: &str, more: &str| {
+        project.write(
+            "page.md",
+            format!("## {heading}\n\n```python\nassert open({data:?}).read() == '1'\n```\n{more}"),
+        );
+    };
+    a_moment_passes();
+    for heading in ["Alpha", "Gamma"] {
+        page(heading, "");
+        assert_eq!(project.verify("").status, 0);
+    }
+    for number in 0..4 {
+        let other = format!("\n## Alpha\n\n```python\nx = {number}\n```\n");
+        page("Gamma", &other);
+        assert_eq!(project.verify("").status, 0);
+    }
+    project.write("data.txt", "2");
+    assert_eq!(project.verify("").status, 1);
+}
+
+#[test]
+fn what_comes_first_is_kept_though_what_follows_cannot_be() {
+    let project = Project::book().with(
+        "page.md",
+        "# One\n\n```python\nx = 1\n```\n\n```python\nimport os\nos.system('true')\n```\n",
+    );
+    let first = || {
+        let report = summary(&project, "--format json --example one/1");
+        report["sessions_from_cache"].clone()
+    };
+    assert_eq!(first(), 0);
+    assert_eq!(first(), 1);
+    assert_eq!(project.verify("").status, 0);
+    assert_eq!(first(), 1);
 }
 
 #[test]
