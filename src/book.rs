@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, bail};
 use walkdir::WalkDir;
 
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::example::{self, Example, OtherBlock, section_number};
 use crate::markdown::{self, FrontMatter, Heading};
 
@@ -231,8 +231,7 @@ pub fn display_name(file: &Path, here: &Path) -> String {
 fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Problem>)> {
     let mut starts = Vec::new();
     if paths.is_empty() {
-        for path in &config.pages {
-            let start = config.root.join(path);
+        for (start, path) in config.starts().zip(&config.pages) {
             if !start.exists() {
                 bail!(
                     "`pages` names `{}`, which does not exist in `{}`; make it, or correct `verify.toml`",
@@ -247,12 +246,11 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
             if !path.exists() {
                 bail!("`{}` does not exist", path.display());
             }
-            starts.push(path.clone());
+            starts.push(Place::of(path)?.path);
         }
     }
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for start in starts {
-        let start = start.canonicalize()?;
         if start.is_file() {
             files.push(start);
             continue;
@@ -398,24 +396,18 @@ impl RecordingTree {
         if !config.is_project {
             return None;
         }
-        let root = config
-            .root
-            .canonicalize()
-            .unwrap_or_else(|_| config.root.clone());
         let several = config.pages.len() > 1;
-        let start = |pages: &PathBuf| {
-            let start = root.join(pages);
-            let start = start.canonicalize().unwrap_or(start);
+        let with_mirrored = |start: PathBuf| {
             let mirrored = if several || start.is_file() {
-                root.clone()
+                config.root.clone()
             } else {
                 start.clone()
             };
             (start, mirrored)
         };
         Some(RecordingTree {
-            expected: root.join(&config.expected),
-            starts: config.pages.iter().map(start).collect(),
+            expected: config.root.join(&config.expected),
+            starts: config.starts().map(with_mirrored).collect(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -222,14 +223,7 @@ struct Written {
 impl Config {
     /// The configuration that holds for `start`: from the nearest `verify.toml` at or above it.
     pub fn find(start: &Path) -> Result<Config> {
-        let start = start.canonicalize().unwrap_or_else(|_| start.to_owned());
-        for directory in start.ancestors() {
-            let file = directory.join(FILE_NAME);
-            if file.is_file() {
-                return Config::read(&file);
-            }
-        }
-        Ok(Config::without_file(&start))
+        Ok(Place::of(start)?.config)
     }
 
     /// Reads one file.
@@ -260,6 +254,14 @@ impl Config {
             .expect("the defaults are valid")
     }
 
+    /// Where the search for pages starts. Links are not followed: a page goes by the name that leads to it from here.
+    pub fn starts(&self) -> impl Iterator<Item = PathBuf> {
+        self.pages.iter().map(|pages| {
+            let start = self.root.join(pages);
+            absolute(&start).unwrap_or(start)
+        })
+    }
+
     /// The directory for everything that can be made again: environments, the last run's results.
     pub fn cache_directory(&self) -> PathBuf {
         if self.is_project {
@@ -273,6 +275,88 @@ impl Config {
         let name = self.root.to_string_lossy().replace('/', "%");
         base.join("verify").join(name)
     }
+}
+
+/// Where a path that somebody typed leads.
+#[derive(Debug)]
+pub struct Place {
+    pub config: Config,
+    /// The name that a walk through the pages comes to it by: below the project's root, with links as they are.
+    pub path: PathBuf,
+}
+
+impl Place {
+    pub fn of(typed: &Path) -> Result<Place> {
+        let name = absolute(typed)?;
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let itself = real(&name);
+        let in_its_directory = match (name.parent(), name.file_name()) {
+            (Some(directory), Some(last)) if !itself.is_dir() => real(directory).join(last),
+            _ => itself.clone(),
+        };
+        // A link that no project has among its pages may lead to one that a project has.
+        let mut names = vec![name, in_its_directory.clone(), itself];
+        names.dedup();
+        let mut places = Vec::new();
+        for name in &names {
+            places.extend(Place::in_project(name)?);
+        }
+        if places.is_empty() {
+            // `pages` may lead out of the project, and what a run says of such a page is typed here.
+            let here = Place::in_project(&std::env::current_dir()?)?;
+            places.extend(names.into_iter().filter_map(|path| {
+                let config = here.as_ref()?.config.clone();
+                Some(Place { config, path }).filter(Place::is_among_pages)
+            }));
+        }
+        let found = places.iter().position(Place::is_among_pages);
+        let place = places.into_iter().nth(found.unwrap_or_default());
+        Ok(place.unwrap_or_else(|| Place {
+            config: Config::without_file(&in_its_directory),
+            path: in_its_directory,
+        }))
+    }
+
+    /// In the project of the nearest `verify.toml` at or above.
+    fn in_project(path: &Path) -> Result<Option<Place>> {
+        let Some(directory) = path.ancestors().find(|above| is_project(above)) else {
+            return Ok(None);
+        };
+        let root = directory.canonicalize()?;
+        let below = path.strip_prefix(directory)?;
+        Ok(Some(Place {
+            path: root.iter().chain(below).collect(),
+            config: Config::read(&root.join(FILE_NAME))?,
+        }))
+    }
+
+    fn is_among_pages(&self) -> bool {
+        self.config
+            .starts()
+            .any(|start| self.path.starts_with(start))
+    }
+}
+
+/// Whether a directory has a `verify.toml` of its own.
+fn is_project(directory: &Path) -> bool {
+    directory.join(FILE_NAME).is_file()
+}
+
+/// A path from the root on without `.` and `..`, in which links stay links.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let mut absolute = PathBuf::new();
+    for component in std::path::absolute(path)?.components() {
+        if component != Component::ParentDir {
+            absolute.push(component);
+            continue;
+        }
+        // What stands above a link is above what it leads to.
+        if absolute.is_symlink() {
+            absolute = absolute.canonicalize()?;
+        }
+        absolute.pop();
+    }
+    Ok(absolute)
 }
 
 /// A path as a person would type it here.

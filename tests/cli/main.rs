@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `finding` | which blocks of a page are examples |
 //! | `selecting` | which of them a command is about |
+//! | `typed_paths` | which page and which project a path means |
 //! | `caching` | what is not run again, and why |
 //! | `sharding` | a run on several machines, and its reports made one |
 //! | `verdicts` | what is said of an example, and why |
@@ -64,5 +65,6 @@ mod sandbox;
 mod selecting;
 mod sharding;
 mod terminal;
+mod typed_paths;
 mod verdicts;
 mod watching;
