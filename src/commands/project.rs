@@ -63,12 +63,23 @@ impl Project {
             [one] => bail!("{one} does not exist"),
             several => bail!("{} do not exist", several.join(", ")),
         }
-        let start = arguments
-            .paths
-            .first()
-            .cloned()
-            .unwrap_or_else(|| PathBuf::from("."));
-        Config::find(&start)
+        let Some((first, others)) = arguments.paths.split_first() else {
+            return Config::find(Path::new("."));
+        };
+        let config = Config::find(first)?;
+        for path in others {
+            let other = Config::find(path)?;
+            if project_root(&other) != project_root(&config) {
+                bail!(
+                    "`{}` belongs to {}, `{}` to {}: run `verify` for one after the other",
+                    first.display(),
+                    project_name(&config),
+                    path.display(),
+                    project_name(&other)
+                );
+            }
+        }
+        Ok(config)
     }
 
     pub(super) fn load_where(
@@ -160,6 +171,21 @@ impl Project {
             }
         }
         orphans
+    }
+}
+
+fn project_root(config: &Config) -> Option<&Path> {
+    config.is_project.then_some(&config.root)
+}
+
+fn project_name(config: &Config) -> String {
+    let Some(root) = project_root(config) else {
+        return "no project".to_owned();
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    match crate::book::display_name(root, &here) {
+        name if name.is_empty() => "the project `.`".to_owned(),
+        name => format!("the project `{name}`"),
     }
 }
 

@@ -20,6 +20,40 @@ fn verify_in(project: &Project, directory: &str, words: &str) -> Ran {
     })
 }
 
+#[test]
+fn one_command_is_about_one_project() {
+    let project = Project::new()
+        .with("a/verify.toml", "")
+        .with("a/x.md", page("print(1)"))
+        .with("b/verify.toml", "")
+        .with("b/x.md", page("print(1)"))
+        .with("stray.md", page("print(1)"));
+    for name in ["a", "b"] {
+        assert_eq!(verify_in(&project, name, "record").status, 0);
+    }
+    project.write("b/x.md", page("print(2)"));
+    project.verify("a b").is(str![[r#"
+exit status 2
+--- stderr
+error: `a` belongs to the project `a`, `b` to the project `b`: run `verify` for one after the other
+
+"#]]);
+    project.verify("record stray.md a/x.md").is(str![[r#"
+exit status 2
+--- stderr
+error: `stray.md` belongs to no project, `a/x.md` to the project `a`: run `verify` for one after the other
+
+"#]]);
+    verify_in(&project, "a", "list . ../stray.md").is(str![[r#"
+exit status 2
+--- stderr
+error: `.` belongs to the project `.`, `../stray.md` to no project: run `verify` for one after the other
+
+"#]]);
+    assert_eq!(project.verify("a/x.md a").status, 0);
+    assert_eq!(project.verify("b/x.md").status, 1);
+}
+
 /// `docs/link.md` leads out of the directory of the pages; what it should print is recorded.
 fn linked() -> Project {
     let project = Project::new()
