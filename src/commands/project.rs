@@ -1,6 +1,7 @@
 //! What is known before anything runs: the configuration, the pages with their recordings, and which of them are
 //! meant.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -233,7 +234,8 @@ pub(crate) fn read_recording(page: &Page) -> (Option<Vec<u8>>, Recording, Option
     }
 }
 
-/// Pages that git says differ from a revision, or whose recordings do; untracked files differ too.
+/// Pages that git says differ from a revision, or whose recordings do; untracked files differ too. A page is compared
+/// by its own name, and by that of what it leads to where it is a link.
 fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<PathBuf>> {
     let git = |arguments: &[&str]| -> Result<Vec<u8>> {
         let output = Process::new("git")
@@ -251,20 +253,31 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
     };
     let top = git(&["rev-parse", "--show-toplevel"])?;
     let top = PathBuf::from(String::from_utf8_lossy(&top).trim());
-    let mut names = git(&["diff", "--name-only", "-z", revision, "--"])?;
+    let mut names = git(&[
+        "diff",
+        "--name-only",
+        "--ignore-submodules=none",
+        "-z",
+        revision,
+        "--",
+    ])?;
     names.extend(git(&[
         "ls-files",
         "--others",
         "--exclude-standard",
         "--full-name",
         "-z",
+        ":/",
     ])?);
-    let changed: Vec<PathBuf> = names
+    let changed: HashSet<PathBuf> = names
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
         .map(|name| top.join(String::from_utf8_lossy(name).as_ref()))
         .collect();
-    let is_changed = |file: &PathBuf| changed.contains(file);
+    // Of what lies in a submodule, or behind a linked directory, git names that alone.
+    let is_named = |file: &Path| file.ancestors().any(|path| changed.contains(path));
+    let is_changed =
+        |file: &PathBuf| is_named(file) || file.canonicalize().is_ok_and(|file| is_named(&file));
     Ok(book
         .pages
         .iter()

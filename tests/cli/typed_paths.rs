@@ -1,6 +1,7 @@
 //! Paths that somebody typed: which project they lie in, and that a page goes by one name, whatever leads to it.
 
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use snapbox::str;
 
@@ -184,4 +185,57 @@ fn what_is_said_of_pages_outside_of_the_project_can_be_typed() {
         assert_eq!(again.status, 1, "{}", again.text());
     }
     assert_eq!(verify_in(&named, "sub", "../../other/p.md").status, 1);
+}
+
+#[test]
+fn git_names_what_a_link_or_a_submodule_leads_to() {
+    let project = linked().with("library/README.md", page("print(1)"));
+    link(&project, "../library", "docs/library");
+    link(&project, "../shared", "docs/more");
+    let git = |words: &str| {
+        let mut command = Command::new("git");
+        command.args(words.split_whitespace());
+        project.surround(&mut command);
+        command
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        let output = command.output().expect("git starts");
+        assert!(output.status.success(), "{output:?}");
+    };
+    let commit = |directory: &str| {
+        git(&format!("-C {directory} add ."));
+        git(&format!(
+            "-C {directory} -c user.name=tester -c user.email=tester@example.org commit --quiet -m one"
+        ));
+    };
+    let changed = || project.verify("list --changed");
+    git("init --quiet library");
+    commit("library");
+    git("init --quiet");
+    commit(".");
+    assert_eq!(changed().status, 3, "{}", changed().text());
+
+    project.write("shared/real.md", page("print(2)"));
+    changed().is(str![[r#"
+exit status 0
+--- stdout
+docs/link.md:3  one/1  runs
+docs/more/real.md:3  one/1  runs
+
+"#]]);
+    commit(".");
+    project.write("library/README.md", page("print(2)"));
+    let of_library = str![[r#"
+exit status 0
+--- stdout
+docs/library/README.md:3  one/1  runs
+
+"#]];
+    changed().is(of_library.clone());
+    commit("library");
+    changed().is(of_library.clone());
+    commit(".");
+    assert_eq!(changed().status, 3, "{}", changed().text());
+    project.write("library/new.md", page("print(2)"));
+    assert!(changed().stdout.contains("docs/library/new.md"));
 }
