@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, bail};
 use walkdir::WalkDir;
 
-use crate::config::{Config, Place};
+use crate::config::{self, Config, Place};
 use crate::example::{self, Example, OtherBlock, section_number};
 use crate::markdown::{self, FrontMatter, Heading};
 
@@ -259,7 +259,11 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
             .follow_links(true)
             .sort_by_file_name()
             .into_iter()
-            .filter_entry(|entry| entry.depth() == 0 || !is_unread(config, entry.path()));
+            .filter_entry(|entry| {
+                entry.depth() == 0
+                    || !(is_unread(config, entry.path())
+                        || entry.file_type().is_dir() && is_of_others(entry.path()))
+            });
         for entry in entries {
             match entry {
                 Ok(entry) if entry.file_type().is_file() && is_page(entry.path()) => {
@@ -332,6 +336,11 @@ fn is_unread(config: &Config, path: &Path) -> bool {
             *excluded == name
                 || below_root.is_some_and(|path| path.starts_with(excluded.trim_end_matches('/')))
         })
+}
+
+/// Whether a directory is another project, whose pages and recordings it keeps itself, or an environment with packages.
+fn is_of_others(directory: &Path) -> bool {
+    config::is_project(directory) || directory.join("pyvenv.cfg").is_file()
 }
 
 fn unreadable(error: &std::io::Error) -> String {

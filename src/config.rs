@@ -338,7 +338,7 @@ impl Place {
 }
 
 /// Whether a directory has a `verify.toml` of its own.
-fn is_project(directory: &Path) -> bool {
+pub fn is_project(directory: &Path) -> bool {
     directory.join(FILE_NAME).is_file()
 }
 

@@ -188,6 +188,41 @@ fn what_is_said_of_pages_outside_of_the_project_can_be_typed() {
 }
 
 #[test]
+fn projects_and_environments_within_a_project_are_passed_over() {
+    let project = Project::new()
+        .with("verify.toml", "")
+        .with("x.md", page("print(1)"))
+        .with("inner/verify.toml", "")
+        .with("inner/docs/x.md", page("print(1)"))
+        .with("env/pyvenv.cfg", "home = /usr/bin\n")
+        .with("env/share/doc/x/README.md", page("print(1)"));
+    link(&project, "inner", "linked");
+    let own = str![[r#"
+exit status 0
+--- stdout
+x.md:3  one/1  runs
+
+"#]];
+    project.verify("list").is(own.clone());
+    project.verify("list .").is(own.clone());
+    verify_in(&project, "inner", "list ..").is(str![[r#"
+exit status 0
+--- stdout
+[ROOT]/x.md:3  one/1  runs
+
+"#]]);
+    project.record_and_settle();
+    assert_eq!(verify_in(&project, "inner", "record").status, 0);
+    assert_eq!(project.verify("inner linked/docs").status, 0);
+    project.verify("list inner").is(str![[r#"
+exit status 0
+--- stdout
+inner/docs/x.md:3  one/1  runs
+
+"#]]);
+}
+
+#[test]
 fn git_names_what_a_link_or_a_submodule_leads_to() {
     let project = linked().with("library/README.md", page("print(1)"));
     link(&project, "../library", "docs/library");
