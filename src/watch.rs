@@ -4,7 +4,7 @@
 //! it is done or something happens: the pipeline of [`crate::check`], on hosts that stay, with traces of what
 //! sessions did.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -573,12 +573,12 @@ impl Inbox {
             Err(RecvTimeoutError::Disconnected) => bail!("nothing watches the files any longer"),
         };
         match &happened {
-            Happened::Touched(path) if files.is_ours(path) => {
-                self.touched.insert(path.clone());
-            }
-            Happened::Saved(path) if files.is_ours(path) => {
-                self.touched.remove(path);
-                self.saved.insert(path.clone());
+            Happened::Touched(path) => self.touched.extend(files.ours(path).cloned()),
+            Happened::Saved(path) => {
+                for file in files.ours(path) {
+                    self.touched.remove(file);
+                    self.saved.insert(file.clone());
+                }
             }
             _ => {}
         }
@@ -591,6 +591,8 @@ struct Files {
     watcher: RecommendedWatcher,
     directories: HashSet<PathBuf>,
     expected: PathBuf,
+    /// By the file that it really is, under which names the project has it: a link is told of by what it leads to.
+    names: HashMap<PathBuf, Vec<PathBuf>>,
 }
 
 impl Files {
@@ -620,6 +622,7 @@ impl Files {
             watcher,
             directories: HashSet::new(),
             expected: PathBuf::new(),
+            names: HashMap::new(),
         })
     }
 
@@ -643,7 +646,12 @@ impl Files {
         let pages = project.book.pages.iter();
         let files = pages.flat_map(|page| [Some(&page.file), page.recording.as_ref()]);
         let mut wanted = HashSet::from([root.clone()]);
+        self.names.clear();
         for file in files.flatten() {
+            if let Ok(real) = file.canonicalize() {
+                wanted.extend(real.parent().map(Path::to_owned));
+                self.names.entry(real).or_default().push(file.clone());
+            }
             let above = file.ancestors().skip(1);
             wanted.extend(
                 above
@@ -661,6 +669,13 @@ impl Files {
             }
         }
         Ok(())
+    }
+
+    /// What the project calls a file, where it matters.
+    fn ours<'a>(&'a self, path: &'a PathBuf) -> impl Iterator<Item = &'a PathBuf> {
+        let names = self.names.get(path).map(Vec::as_slice);
+        let names = names.unwrap_or(std::slice::from_ref(path)).iter();
+        names.filter(|name| self.is_ours(name))
     }
 
     /// Whether a file matters: what else lies beside pages does not, nor what `verify` keeps for itself.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -553,6 +554,23 @@ fn pages_come_and_go_and_are_renamed_into_place() {
     // A directory is seen before what is written to it.
     project.write("part/new.md", page(&["print(4)"]));
     while !watch.report().contains("✓ part/new.md  1 ran") {}
+    watch.end();
+}
+
+#[test]
+fn what_a_page_leads_to_is_watched() {
+    let project = Project::new()
+        .with("docs/plain.md", page(&["print(1)"]))
+        .with("shared/real.md", page(&["print(1)"]));
+    symlink("../shared/real.md", project.path("docs/link.md")).unwrap();
+    let (watch, _) = Watch::start(&project, "docs/link.md");
+    let report = watch.save("shared/real.md", &page(&["print(2)", "print(3)"]));
+    assert!(report.contains("✓ docs/link.md  2 ran"), "{report}");
+    watch.end();
+    let (watch, _) = Watch::start(&project, "");
+    let report = watch.save("shared/real.md", &page(&["print(2)"]));
+    assert!(report.contains("✓ docs/link.md  1 ran"), "{report}");
+    assert!(report.contains("✓ shared/real.md  1 ran"), "{report}");
     watch.end();
 }
 
