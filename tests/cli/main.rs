@@ -16,6 +16,7 @@
 //! | `consoles` | commands of a shell |
 //! | `preloading` | packages that are imported once for several sessions |
 //! | `sandbox` | what keeps examples in, and what must work in it |
+//! | `layers` | the file systems of sessions, wherever what they may read lies |
 //! | `recording` | what `record` writes and keeps |
 //! | `proving` | what `record` refuses, and what passes by luck |
 //! | `output_in_pages` | blocks of output that `record` keeps in the pages |
@@ -51,6 +52,7 @@ mod interpreters;
 mod interrupted;
 #[path = "../attacks/lacking.rs"]
 mod lacking;
+mod layers;
 mod leftovers;
 mod mistakes;
 #[path = "../attacks/nobody.rs"]

@@ -10,12 +10,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, unshare_unsafe};
@@ -307,8 +307,14 @@ fn change_root(
     scratch_root: &Path,
     first_process: Option<u32>,
 ) -> io::Result<Vec<PathBuf>> {
+    let own = File::open("/proc/self/ns/mnt")?;
+    let current_root = open_directory("/")?;
+    // Who moves into a namespace comes to its outermost root, which in a `chroot` is not the one that is built in.
+    move_to(&own, LinkNameSpaceType::Mount)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private)?;
+    rustix::process::fchdir(&current_root)?;
+    rustix::process::chroot(".")?;
     // A directory of ours to build on. It is covered by what is built, and bound without it.
     let root = scratch_root.join("root");
     fs::create_dir(&root)?;
@@ -396,12 +402,20 @@ fn change_root(
 
     let mut shown = tree.shown;
     shown.push(scratch_root.join("bin"));
-    std::env::set_current_dir(&root)?;
+    let inside = open_directory(&root)?;
+    // So that nothing stays around the new root.
+    move_to(&own, LinkNameSpaceType::Mount)?;
+    rustix::process::fchdir(&inside)?;
     // The old root comes to lie over the new one, and is taken off.
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir(scratch_root)?;
     Ok(shown)
+}
+
+fn open_directory(path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Makes the same device in another place, or, where only the machine's root may make devices, shows it there.

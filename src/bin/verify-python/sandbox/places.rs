@@ -27,6 +27,8 @@ use super::mounts::{make_mount_point, mount, move_to};
 pub(super) struct Places {
     /// Its own.
     base: File,
+    /// The root of each of them.
+    root: Identity,
     scratch_root: PathBuf,
     /// What stays in sight where a session gets a directory of its own in place of the machine's.
     shown: Vec<PathBuf>,
@@ -62,6 +64,7 @@ impl Places {
     pub(super) fn around_here(scratch_root: &Path, shown: Vec<PathBuf>) -> io::Result<Places> {
         Ok(Places {
             base: File::open("/proc/self/ns/mnt")?,
+            root: identity(&fs::symlink_metadata("/")?),
             scratch_root: scratch_root.to_owned(),
             shown,
             known: RefCell::default(),
@@ -76,12 +79,12 @@ impl Places {
         if let Some(place) = places.get_mut(directory).filter(may_hold)
             && place.directory == identity(&fs::symlink_metadata(directory)?)
         {
-            move_to(&place.namespace, LinkNameSpaceType::Mount)?;
+            self.move_into(&place.namespace)?;
             if !setup.is_first || place.is_as_made() {
                 place.tenant = setup.tenant;
                 return Ok(());
             }
-            move_to(&self.base, LinkNameSpaceType::Mount)?;
+            self.move_into(&self.base)?;
         }
         if places.len() == MOST_PLACES {
             places.clear();
@@ -92,8 +95,17 @@ impl Places {
 
     /// Moves it back.
     pub(super) fn leave(&self) -> io::Result<()> {
-        move_to(&self.base, LinkNameSpaceType::Mount)?;
+        self.move_into(&self.base)?;
         std::env::set_current_dir(&self.scratch_root)
+    }
+
+    /// What the kernel takes for the root of a namespace is nothing to rely on: an error means that it is another.
+    fn move_into(&self, namespace: &File) -> io::Result<()> {
+        move_to(namespace, LinkNameSpaceType::Mount)?;
+        if identity(&fs::symlink_metadata("/")?) != self.root {
+            return Err(io::Error::other("the root is not the session's"));
+        }
+        Ok(())
     }
 
     /// Moves it to a file system that is new but for what other processes of the same session have done in it.

@@ -1,0 +1,96 @@
+//! The file systems that sessions are put into, wherever what they may read lies: in a `chroot`, in a place that each
+//! session has for itself, behind links, or in what is hidden.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::lacking::NAMESPACES;
+use crate::project::{PYTHON, Project, minor, skipped};
+
+/// Pages of which each needs a session of its own.
+fn pages(project: Project, code: &str) -> Project {
+    (0..3).fold(project, |project, number| {
+        let page = format!("# Page\n\n```python\n{code}\n```\n");
+        project.with(&format!("{number}.md"), page)
+    })
+}
+
+/// Whether this machine can protect from everything, which it says aloud if not.
+fn is_whole() -> bool {
+    let whole = pages(Project::new(), "pass")
+        .verify("--sandbox=strict")
+        .status
+        == 0;
+    if !whole {
+        skipped("this machine has no whole sandbox");
+    }
+    whole
+}
+
+/// An environment with a package `installed`.
+fn make_environment(directory: &Path) {
+    let made = Command::new(&PYTHON.executable)
+        .args(["-m", "venv", "--without-pip"])
+        .arg(directory)
+        .status();
+    assert!(made.unwrap().success());
+    let packages = format!("lib/python{}/site-packages", minor(&PYTHON));
+    let package = directory.join(packages).join("installed.py");
+    fs::write(package, "ANSWER = 42\n").unwrap();
+}
+
+/// A directory in one of the machine's.
+fn directory_in(place: &str) -> Option<TempDir> {
+    let directory = tempfile::Builder::new().prefix("layers-").tempdir_in(place);
+    directory
+        .map_err(|error| skipped(&format!("`{place}`: {error}")))
+        .ok()
+}
+
+/// Examples pass in the whole sandbox, wherever the scratch directories are.
+#[track_caller]
+fn passes(project: &Project, words: &str) {
+    for place in [None, Some("/var/tmp"), Some("/tmp")] {
+        let ran = project.verify_with(
+            &format!("--sandbox=strict --no-cache -j1 {words}"),
+            |command| match place {
+                Some(place) => drop(command.env("TMPDIR", place)),
+                None => drop(command.env_remove("TMPDIR")),
+            },
+        );
+        assert_eq!(ran.status, 0, "{words}, {place:?}: {}", ran.text());
+    }
+}
+
+#[test]
+fn in_a_chroot_no_session_comes_to_what_lies_around_it() {
+    let places = [
+        ("a mount", "mount --rbind / \"$HOME/root\""),
+        (
+            "a directory",
+            "for name in /*; do\n\
+             if [ -L \"$name\" ]; then cp -P \"$name\" \"$HOME/root\"; continue; fi\n\
+             [ -d \"$name\" ] || continue\n\
+             mkdir \"$HOME/root$name\"\nmount --rbind \"$name\" \"$HOME/root$name\"\ndone",
+        ),
+    ];
+    for (place, make) in places {
+        let code = "import os\nassert not os.path.exists('/var/lib')";
+        let project = pages(Project::new(), code);
+        let said = project.in_own_mounts(
+            &format!(
+                "cd \"$ROOT\"\n\"$VERIFY\" --sandbox=strict\nmkdir \"$HOME/root\"\n\
+                 mount -t tmpfs tmpfs \"$HOME/root\"\n{make}"
+            ),
+            "PATH=\"$PATH:/usr/sbin\"\n\
+             chroot \"$HOME/root\" sh -c 'cd \"$ROOT\"; \"$VERIFY\" --sandbox=strict --no-cache -j1'",
+        );
+        if let Some(said) = said {
+            assert!(said.contains("3 ran, 0 failed"), "{place}: {said}");
+        }
+    }
+}
