@@ -94,3 +94,19 @@ fn in_a_chroot_no_session_comes_to_what_lies_around_it() {
         }
     }
 }
+
+#[test]
+fn where_processes_cannot_be_hidden_the_file_system_is_all_the_same() {
+    let project = pages(Project::new(), "pass");
+    let inside = "unshare --user --map-root-user --mount sh -c";
+    let said = project.in_own_mounts(
+        &format!(
+            "cd \"$ROOT\"\n{inside} '\"$VERIFY\" --sandbox=strict'\nmount -t tmpfs tmpfs /proc/tty"
+        ),
+        &format!("{inside} '\"$VERIFY\" --no-cache'"),
+    );
+    if let Some(said) = said {
+        let holds = "; sandboxed: files, network, kernel; not processes: `verify doctor` says why";
+        assert!(said.contains(holds), "{said}");
+    }
+}

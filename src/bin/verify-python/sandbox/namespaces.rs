@@ -315,9 +315,10 @@ fn change_root(
     rustix::mount::mount_change("/", private)?;
     rustix::process::fchdir(&current_root)?;
     rustix::process::chroot(".")?;
-    // A directory of ours to build on. It is covered by what is built, and bound without it.
+    // A directory of ours to build on. It is covered by what is built, and bound without it. An attempt that failed
+    // has left it behind.
     let root = scratch_root.join("root");
-    fs::create_dir(&root)?;
+    fs::create_dir_all(&root)?;
     let no_devices = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", &root, "tmpfs", no_devices, "mode=755")?;
     let mut tree = Tree {
