@@ -110,3 +110,38 @@ fn where_processes_cannot_be_hidden_the_file_system_is_all_the_same() {
         assert!(said.contains(holds), "{said}");
     }
 }
+
+/// All that is left is Landlock, which lists what lies around what is hidden.
+#[test]
+fn without_namespaces_no_more_and_no_less_can_be_read() {
+    if !is_whole() {
+        return;
+    }
+    let project = Project::new()
+        .with("verify.toml", "pages = [\".\"]\n")
+        .with(".data/file", "named")
+        .with(".hidden/file", "hidden")
+        .with("data/file", "shown");
+    make_environment(&project.path(".venv"));
+    let outside = project.root().with_file_name("home");
+    fs::write(outside.join("file"), "outside").unwrap();
+    symlink(&outside, project.path("outside")).unwrap();
+    symlink(".hidden", project.path("to-hidden")).unwrap();
+    symlink("data", project.path("to-data")).unwrap();
+    let code = format!(
+        "import installed, os\nprint(installed.ANSWER)\n\
+         for name in 'data', 'to-data', '.data', '.hidden', 'to-hidden', 'outside':\n    \
+         try:\n        print(open(os.path.join({:?}, name, 'file')).read())\n    \
+         except OSError as error:\n        print(type(error).__name__)",
+        project.root()
+    );
+    project.write("page.md", format!("# One\n\n```python\n{code}\n```\n"));
+    let mut command = project.command("show page.md::one/1 --readable .data");
+    NAMESPACES.on(&mut command);
+    let ran = project.ran(command.output().unwrap());
+    let denied = "PermissionError";
+    let expected = format!(
+        "    42\n    shown\n    shown\n    named\n    {denied}\n    {denied}\n    {denied}\n"
+    );
+    assert!(ran.stdout.contains(&expected), "{}", ran.text());
+}

@@ -123,16 +123,20 @@ impl Rules {
     }
 }
 
-/// The parts of `path` that leave out what is hidden: itself, if nothing of it is.
+/// The parts of `path` that leave out what is hidden below it: itself, if nothing is. What is on the list is not
+/// hidden, wherever it lies.
 fn without(path: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
-    if hidden.iter().any(|hidden| hidden == path) {
-        return Vec::new();
-    }
-    if !hidden.iter().any(|hidden| hidden.starts_with(path)) {
+    if !hidden
+        .iter()
+        .any(|hidden| hidden != path && hidden.starts_with(path))
+    {
         return vec![path.to_owned()];
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries
-        .flat_map(|entry| without(&entry.path(), hidden))
+        .map(|entry| entry.path())
+        // A link is opened as what it leads to, which is on the list itself or not to be read.
+        .filter(|entry| !hidden.contains(entry) && !entry.is_symlink())
+        .flat_map(|entry| without(&entry, hidden))
         .collect()
 }
