@@ -111,6 +111,75 @@ fn where_processes_cannot_be_hidden_the_file_system_is_all_the_same() {
     }
 }
 
+#[test]
+fn an_environment_is_found_wherever_it_lies_and_by_any_link() {
+    if !is_whole() {
+        return;
+    }
+    let code = "import installed\nassert installed.ANSWER == 42\n\
+                for name in '/tmp/x', '/dev/shm/x':\n    open(name, 'x').close()";
+    for place in ["/tmp", "/dev/shm", "/run", "/var/tmp"] {
+        let Some(directory) = directory_in(place) else {
+            continue;
+        };
+        let at = |name: &str| directory.path().join(name);
+        make_environment(&at("environments/real"));
+        symlink("environments/real", at("link")).unwrap();
+        symlink("environments", at("links")).unwrap();
+        let project = pages(Project::new(), code);
+        for name in ["environments/real", "links/real"] {
+            passes(&project, &format!("--python {}", at(name).display()));
+        }
+        symlink(at("link"), project.path(".venv")).unwrap();
+        passes(&project, "");
+    }
+}
+
+#[test]
+fn a_python_may_lie_in_a_directory_of_the_running_system() {
+    let Some(directory) = directory_in("/run") else {
+        return;
+    };
+    let project = pages(Project::new(), "pass");
+    if is_whole() {
+        let python = directory.path().join("python3");
+        symlink(&PYTHON.executable, &python).unwrap();
+        passes(&project, &format!("--python {}", python.display()));
+    }
+}
+
+#[test]
+fn whatever_is_made_readable_the_machine_is_as_before() {
+    if !is_whole() {
+        return;
+    }
+    let project = Project::new().with("verify.toml", "pages = [\".\"]\n").with(
+        "page.md",
+        "# One\n\n```python\ntry:\n    print(open('ROOT/.env').read())\nexcept OSError:\n    print()\n```\n\n\
+         ```output\n\n```\n",
+    ).with(".env", "TOKEN=1");
+    let page = project.read("page.md");
+    let root = project.root().display().to_string();
+    project.write("page.md", page.replace("ROOT", &root));
+    let memory = directory_in("/dev/shm");
+    let large = directory_in("/var/tmp");
+    let own = [&memory, &large]
+        .into_iter()
+        .flatten()
+        .map(|directory| directory.path().to_str().unwrap());
+    let machines = ["/run", "/var/run", "/var", "/var/tmp", "/dev/null", "/home"];
+    let exist = |names: &[&str]| {
+        let is_there = |name: &&str| Path::new(name).symlink_metadata().is_ok();
+        names.iter().map(is_there).collect::<Vec<_>>()
+    };
+    let places = ["/run/empty", "/run/tmp", "/var/run/empty"];
+    let before = exist(&places);
+    for path in machines.into_iter().chain(own) {
+        passes(&project, &format!("--readable {path}"));
+    }
+    assert_eq!(exist(&places), before);
+}
+
 /// All that is left is Landlock, which lists what lies around what is hidden.
 #[test]
 fn without_namespaces_no_more_and_no_less_can_be_read() {

@@ -3,9 +3,9 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -13,6 +13,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Moves this process into a namespace that somebody else is in.
 pub(super) fn move_to(namespace: &File, kind: LinkNameSpaceType) -> io::Result<()> {
     Ok(move_into_link_name_space(namespace.as_fd(), Some(kind))?)
+}
+
+/// A path to what is open, whatever lies over the one that it was opened by.
+pub(super) fn path_of(opened: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd()))
 }
 
 /// Makes what a file or directory can be bound to.

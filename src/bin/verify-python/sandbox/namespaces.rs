@@ -22,7 +22,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, unshare_unsafe};
 use verify::protocol::{SandboxSetup, SessionSetup};
 use verify::scratch;
 
-use super::mounts::{make_mount_point, mount, move_to, set_mount_attributes};
+use super::mounts::{make_mount_point, mount, move_to, path_of, set_mount_attributes};
 use super::places::Places;
 
 /// What this host has, and why not all of it.
@@ -321,9 +321,31 @@ fn change_root(
     fs::create_dir_all(&root)?;
     let no_devices = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", &root, "tmpfs", no_devices, "mode=755")?;
+    // Before anything is shown, since it may lie in these, or be these.
+    let devices = root.join("dev");
+    fs::create_dir(&devices)?;
+    mount(
+        "tmpfs",
+        &devices,
+        "tmpfs",
+        MountFlags::NOSUID,
+        "mode=755,size=64k",
+    )?;
+    for device in DEVICES {
+        make_device(&Path::new("/dev").join(device), &devices.join(device))?;
+    }
+    for (link, target) in DEVICE_LINKS {
+        symlink(target, devices.join(link))?;
+    }
+    fs::create_dir(root.join("run"))?;
+    let empty = root.join("run/empty");
+    File::create(&empty)?;
+    let empty = File::open(empty)?;
+
     let mut tree = Tree {
         root: &root,
         shown: Vec::new(),
+        links: Vec::new(),
         covered: Vec::new(),
     };
     // `/usr` before `/bin`, which most systems have in it.
@@ -337,39 +359,22 @@ fn change_root(
     for path in readable.iter().filter(|path| !is_hidden(path)) {
         tree.show(path)?;
     }
-    fs::create_dir(root.join("run"))?;
-    let empty = root.join("run/empty");
-    File::create(&empty)?;
     for path in &setup.hidden {
-        tree.hide(path, &empty)?;
+        tree.hide(path, &path_of(&empty))?;
     }
     // An environment in a hidden directory is shown in what covers it.
     for path in readable.iter().filter(|path| is_hidden(path)) {
         tree.show(path)?;
     }
-    let devices = root.join("dev");
-    fs::create_dir(&devices)?;
-    mount(
-        "tmpfs",
-        &devices,
-        "tmpfs",
-        MountFlags::NOSUID,
-        "mode=755,size=64k",
-    )?;
-    for device in DEVICES {
-        make_device(&Path::new("/dev").join(device), &devices.join(device))?;
-    }
     for directory in ["tmp", "home", "root", "var", "proc", "dev/shm", "dev/pts"] {
         fs::create_dir_all(root.join(directory))?;
     }
-    if !scratch_root.starts_with("/var/tmp") {
-        symlink("/tmp", root.join("var/tmp"))?;
-    }
-    for (link, target) in DEVICE_LINKS {
-        symlink(target, root.join("dev").join(link))?;
-    }
     let scratch = root.join(below_root(scratch_root));
     fs::create_dir_all(&scratch)?;
+    let large = root.join("var/tmp");
+    if !tree.is_shown(Path::new("/var")) && fs::symlink_metadata(&large).is_err() {
+        symlink("/tmp", large)?;
+    }
     rustix::mount::mount_bind(scratch_root, &scratch)?;
     // A mount of its own, which stays read-only: all sessions start what stands in for programs there.
     let stand_ins = scratch.join("bin");
@@ -403,6 +408,7 @@ fn change_root(
 
     let mut shown = tree.shown;
     shown.push(scratch_root.join("bin"));
+    shown.extend(tree.links);
     let inside = open_directory(&root)?;
     // So that nothing stays around the new root.
     move_to(&own, LinkNameSpaceType::Mount)?;
@@ -457,7 +463,9 @@ struct Tree<'a> {
     root: &'a Path,
     /// Real paths of what is bound.
     shown: Vec<PathBuf>,
-    /// Directories and files in these that something lies over.
+    /// Links that were made to lead to these.
+    links: Vec<PathBuf>,
+    /// Directories and files in what is bound that something lies over.
     covered: Vec<PathBuf>,
 }
 
@@ -483,6 +491,7 @@ impl Tree<'_> {
                         fs::create_dir_all(link.parent().unwrap_or(self.root))?;
                         if fs::symlink_metadata(&link).is_err() {
                             symlink(&target, link)?;
+                            self.links.push(next);
                         }
                     }
                     rest.extend(components(&target));

@@ -7,20 +7,20 @@
 //! it away again, changes that time.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountFlags;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, unshare_unsafe};
 use verify::protocol::SessionSetup;
 use verify::scratch;
 
-use super::mounts::{make_mount_point, mount, move_to};
+use super::mounts::{make_mount_point, mount, move_to, path_of};
 
 /// The file systems that this host has made.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub(super) struct Places {
     /// The root of each of them.
     root: Identity,
     scratch_root: PathBuf,
-    /// What stays in sight where a session gets a directory of its own in place of the machine's.
+    /// What stays in sight where a session gets a directory of its own in place of the machine's, and the links that
+    /// lead there.
     shown: Vec<PathBuf>,
     /// By the session's directory.
     known: RefCell<HashMap<PathBuf, Place>>,
@@ -120,36 +121,58 @@ impl Places {
             covers.push((memory, in_memory));
         } else {
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
-            mount("tmpfs", memory, "tmpfs", flags, SHARED_MEMORY)?;
-            if !directory.starts_with(temporary) {
-                covers.push((&self.scratch_root, around));
-            }
+            self.cover(memory, directory, || {
+                mount("tmpfs", memory, "tmpfs", flags, SHARED_MEMORY)
+            })?;
+        }
+        if !(directory.starts_with(memory) || directory.starts_with(temporary)) {
+            covers.push((&self.scratch_root, around));
         }
         for (place, by) in &covers {
             if setup.is_first {
                 scratch::remove(by)?;
             }
-            self.cover(place, by, directory)?;
+            self.cover(place, directory, || lay(by, place))?;
         }
         let places = [temporary, memory, &self.scratch_root];
         let is_covered = |path: &&Path| places.iter().any(|place| path.starts_with(place));
         let around = directory.ancestors().skip(1).filter(is_covered);
-        let writable = [temporary, memory].into_iter().chain(around);
+        let writable: BTreeSet<&Path> = [temporary, memory].into_iter().chain(around).collect();
         let stamped = |path: &Path| Ok((path.to_owned(), stamp(&fs::symlink_metadata(path)?)));
         Ok(Place {
             namespace: File::open("/proc/self/ns/mnt")?,
             directory: identity(&fs::symlink_metadata(directory)?),
             tenant: setup.tenant,
-            made: writable.map(stamped).collect::<io::Result<_>>()?,
+            made: writable
+                .into_iter()
+                .map(stamped)
+                .collect::<io::Result<_>>()?,
         })
     }
 
-    /// Lays a directory of this session over `place`, in which only what is shown, and the session's
-    /// own `directory`, are left of all that was there.
-    fn cover(&self, place: &Path, by: &Path, directory: &Path) -> io::Result<()> {
+    /// Has something laid over `place`, and leaves in it, of all that was there, only what is shown and the session's
+    /// own `directory`.
+    fn cover(
+        &self,
+        place: &Path,
+        directory: &Path,
+        lay: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let kept: Vec<(&Path, Before)> = self
+            .kept(directory)
+            .filter(|path| path.starts_with(place))
+            .map(|path| Ok((path, Before::of(path)?)))
+            .collect::<io::Result<_>>()?;
+        lay()?;
+        for (path, before) in kept {
+            before.put_back(path)?;
+        }
+        Ok(())
+    }
+
+    fn kept<'a>(&'a self, directory: &'a Path) -> impl Iterator<Item = &'a Path> {
         let shown = self.shown.iter().map(PathBuf::as_path);
-        let kept = shown.chain([directory]);
-        cover(place, by, kept.filter(|path| path.starts_with(place)))
+        shown.chain([directory]).filter(|path| path.exists())
     }
 }
 
@@ -159,6 +182,43 @@ impl Place {
         self.made.iter().all(|(path, before)| {
             fs::symlink_metadata(path).is_ok_and(|now| stamp(&now) == *before)
         })
+    }
+}
+
+/// What was at a path before something was laid over it.
+enum Before {
+    Link(PathBuf),
+    Tree(OwnedFd),
+}
+
+impl Before {
+    fn of(path: &Path) -> io::Result<Before> {
+        if path.is_symlink() {
+            return Ok(Before::Link(fs::read_link(path)?));
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = rustix::mount::open_tree(CWD, path, flags)?;
+        Ok(Before::Tree(tree))
+    }
+
+    fn put_back(self, path: &Path) -> io::Result<()> {
+        match self {
+            Before::Tree(tree) => {
+                make_mount_point(&path_of(&tree), path)?;
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                Ok(rustix::mount::move_mount(tree, "", CWD, path, flags)?)
+            }
+            // In a directory that was put back it is there already.
+            Before::Link(_) if path.is_symlink() => Ok(()),
+            Before::Link(target) => {
+                if let Some(parent) = path.parent() {
+                    fs::create_dir_all(parent)?;
+                }
+                symlink(target, path)
+            }
+        }
     }
 }
 
@@ -177,9 +237,9 @@ fn stamp(metadata: &Metadata) -> Stamp {
     )
 }
 
-/// Lays a directory over `place` in which, of all that was there, only these paths are left. It is made by
-/// the first process of a session. Later ones find it as examples left it, so no link in its place is followed.
-fn cover<'a>(place: &Path, by: &Path, kept: impl Iterator<Item = &'a Path>) -> io::Result<()> {
+/// Lays a directory over `place`. It is made by the first process of a session. Later ones find it as examples left
+/// it, so no link in its place is followed.
+fn lay(by: &Path, place: &Path) -> io::Result<()> {
     match fs::create_dir(by) {
         Ok(()) => fs::set_permissions(by, fs::Permissions::from_mode(0o1777))?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -187,11 +247,5 @@ fn cover<'a>(place: &Path, by: &Path, kept: impl Iterator<Item = &'a Path>) -> i
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(by, flags, Mode::empty())?;
-    let by = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-    for path in kept.filter(|path| path.exists()) {
-        let to = by.join(path.strip_prefix(place).unwrap_or(path));
-        make_mount_point(path, &to)?;
-        rustix::mount::mount_bind_recursive(path, &to)?;
-    }
-    Ok(rustix::mount::mount_bind_recursive(&by, place)?)
+    Ok(rustix::mount::mount_bind(path_of(&opened), place)?)
 }
