@@ -180,6 +180,45 @@ fn whatever_is_made_readable_the_machine_is_as_before() {
     assert_eq!(exist(&places), before);
 }
 
+#[test]
+fn an_environment_in_the_book_is_found_by_a_link_to_the_book() {
+    if !is_whole() {
+        return;
+    }
+    let project = pages(
+        Project::new().with("verify.toml", "pages = [\".\"]\n"),
+        "import installed\nassert installed.ANSWER == 42",
+    );
+    make_environment(&project.path(".venv"));
+    let link = project.root().with_file_name("link");
+    symlink(project.root(), &link).unwrap();
+    let environment = link.join(".venv");
+    passes(&project, &format!("--python {}", environment.display()));
+}
+
+#[test]
+fn what_begins_with_a_dot_is_hidden_where_a_path_file_names_its_directory_by_a_link() {
+    if !is_whole() {
+        return;
+    }
+    let project = Project::new();
+    let top = project.root().with_file_name("elsewhere");
+    make_environment(&project.path(".venv"));
+    fs::create_dir_all(top.join("real")).unwrap();
+    symlink("real", top.join("link")).unwrap();
+    fs::write(top.join("real/.env"), "TOKEN=1").unwrap();
+    fs::write(top.join("real/package.py"), "").unwrap();
+    let packages = format!("lib/python{}/site-packages", minor(&PYTHON));
+    let file = project.path(".venv").join(packages).join("named.pth");
+    fs::write(file, format!("{}\n", top.join("link").display())).unwrap();
+    let code = format!(
+        "import os, package\nfor name in 'link', 'real':\n    \
+         print(open(os.path.join({top:?}, name, '.env')).read())"
+    );
+    let project = pages(project, &code);
+    assert_eq!(project.printed("-j1"), ["\n\n"; 3]);
+}
+
 /// All that is left is Landlock, which lists what lies around what is hidden.
 #[test]
 fn without_namespaces_no_more_and_no_less_can_be_read() {

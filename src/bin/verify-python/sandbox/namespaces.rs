@@ -355,15 +355,14 @@ fn change_root(
     };
     let mut readable: Vec<&PathBuf> = setup.readable.iter().collect();
     readable.sort_by_key(depth);
-    let is_hidden = |path: &PathBuf| setup.hidden.iter().any(|hidden| path.starts_with(hidden));
-    for path in readable.iter().filter(|path| !is_hidden(path)) {
+    for path in &readable {
         tree.show(path)?;
     }
     for path in &setup.hidden {
         tree.hide(path, &path_of(&empty))?;
     }
     // An environment in a hidden directory is shown in what covers it.
-    for path in readable.iter().filter(|path| is_hidden(path)) {
+    for path in &readable {
         tree.show(path)?;
     }
     for directory in ["tmp", "home", "root", "var", "proc", "dev/shm", "dev/pts"] {
@@ -520,17 +519,21 @@ impl Tree<'_> {
     /// Covers what is shown already.
     fn hide(&mut self, path: &Path, empty: &Path) -> io::Result<()> {
         // A link hides nothing: where it leads, it finds what is shown.
-        if !self.is_shown(path) || path.is_symlink() {
+        if path.is_symlink() {
             return Ok(());
         }
-        let place = self.root.join(below_root(path));
-        if path.is_dir() {
+        let real = path.canonicalize()?;
+        if !self.is_shown(&real) {
+            return Ok(());
+        }
+        let place = self.root.join(below_root(&real));
+        if real.is_dir() {
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
             mount("tmpfs", &place, "tmpfs", flags, "mode=755,size=64k")?;
         } else {
             rustix::mount::mount_bind(empty, &place)?;
         }
-        self.covered.push(path.to_owned());
+        self.covered.push(real);
         Ok(())
     }
 }
