@@ -181,6 +181,42 @@ fn whatever_is_made_readable_the_machine_is_as_before() {
 }
 
 #[test]
+fn what_is_shown_in_a_place_of_ones_own_shows_nothing_of_other_sessions() {
+    if !is_whole() {
+        return;
+    }
+    for place in ["/tmp", "/dev/shm"] {
+        let Some(directory) = directory_in(place) else {
+            continue;
+        };
+        let readable = directory.path().join("around/readable");
+        fs::create_dir_all(&readable).unwrap();
+        let around = readable.parent().unwrap();
+        let code = format!(
+            "import os\nprint(os.listdir({around:?}))\n\
+             open(os.path.join({around:?}, 'x'), 'w').close()"
+        );
+        let project = pages(Project::new(), &code);
+        let printed = project.printed(&format!("-j1 --readable {}", readable.display()));
+        assert_eq!(printed, ["['readable']\n"; 3], "{place}");
+    }
+}
+
+#[test]
+fn what_is_shown_around_the_scratch_directories_shows_only_ones_own() {
+    if !is_whole() {
+        return;
+    }
+    let code = "import os\nown = os.getcwd().split('/')\n\
+                around = os.path.dirname(os.path.dirname(os.getcwd()))\n\
+                print([name for name in os.listdir(around) if name not in own])\n\
+                open(os.path.join(around, 'x'), 'w').close()";
+    let project = pages(Project::new(), code);
+    let printed = project.printed(&format!("-j1 --readable {}", project.scratch().display()));
+    assert_eq!(printed, ["[]\n"; 3]);
+}
+
+#[test]
 fn an_environment_in_the_book_is_found_by_a_link_to_the_book() {
     if !is_whole() {
         return;

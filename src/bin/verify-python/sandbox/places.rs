@@ -125,7 +125,9 @@ impl Places {
                 mount("tmpfs", memory, "tmpfs", flags, SHARED_MEMORY)
             })?;
         }
-        if !(directory.starts_with(memory) || directory.starts_with(temporary)) {
+        let is_around = |place: &Path| self.scratch_root.starts_with(place);
+        let is_shown = self.shown.iter().any(|shown| is_around(shown));
+        if is_shown || !(is_around(temporary) || is_around(memory)) {
             covers.push((&self.scratch_root, around));
         }
         for (place, by) in &covers {
@@ -136,7 +138,9 @@ impl Places {
         }
         let places = [temporary, memory, &self.scratch_root];
         let is_covered = |path: &&Path| places.iter().any(|place| path.starts_with(place));
-        let around = directory.ancestors().skip(1).filter(is_covered);
+        let kept = self.kept(directory);
+        let around = kept.flat_map(|path| path.ancestors().skip(1));
+        let around = around.filter(is_covered);
         let writable: BTreeSet<&Path> = [temporary, memory].into_iter().chain(around).collect();
         let stamped = |path: &Path| Ok((path.to_owned(), stamp(&fs::symlink_metadata(path)?)));
         Ok(Place {
