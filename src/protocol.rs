@@ -12,6 +12,7 @@
 //!
 //! Examples print what they like on descriptors 1 and 2; nothing of ours ever travels there.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
@@ -48,6 +49,7 @@ pub struct HostSetup {
     pub sandbox: Option<SandboxSetup>,
     /// The directory below which every scratch directory lies. The host makes it and removes it, so that there
     /// is no moment at which `verify` could be killed and leave it behind.
+    #[serde(with = "raw")]
     pub scratch_root: PathBuf,
     /// Scripts to put into `bin` of that directory.
     pub stand_ins: Vec<StandIn>,
@@ -56,6 +58,7 @@ pub struct HostSetup {
     /// The one processor that sessions may use; `None` for all.
     pub processor: Option<usize>,
     /// Directories of the standard library and of packages: what is read there is not reported.
+    #[serde(with = "raw")]
     pub known: Vec<PathBuf>,
 }
 
@@ -63,7 +66,8 @@ pub struct HostSetup {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StandIn {
     pub name: String,
-    pub script: String,
+    /// Bytes, since it names paths.
+    pub script: Vec<u8>,
 }
 
 /// The host's answer to its setup.
@@ -86,8 +90,10 @@ pub struct HostReady {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SandboxSetup {
     /// Files and directories with all below them; absolute, and in order.
+    #[serde(with = "raw")]
     pub readable: Vec<PathBuf>,
     /// What lies in a readable directory and stays out of sight all the same.
+    #[serde(with = "raw")]
     pub hidden: Vec<PathBuf>,
 }
 
@@ -150,6 +156,7 @@ pub struct SessionSetup {
     pub session: u64,
     pub seal: Seal,
     /// What is the session's of the file system; `scratch` lies in it.
+    #[serde(with = "raw")]
     pub directory: PathBuf,
     /// Whose the directory is now: the same for all processes of a session, and for no other session.
     pub tenant: u64,
@@ -157,13 +164,14 @@ pub struct SessionSetup {
     /// session's.
     pub is_first: bool,
     /// Working directory, `HOME`, `TMPDIR` and `sys.path[0]` of the session.
+    #[serde(with = "raw")]
     pub scratch: PathBuf,
     /// Whether the session needs a loopback that it shares with no other session.
     pub own_network: bool,
     /// Whether it may be told to become a checkpoint.
     pub may_stay: bool,
     /// Variables that are added to the host's own environment.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, OsString)>,
     pub limits: ProcessLimits,
     pub program: Program,
 }
@@ -184,7 +192,11 @@ pub enum Program {
     /// Stay in this interpreter and run the units that come on the control socket.
     Python,
     /// Become a shell that runs this script, with the control socket as descriptor 9.
-    Shell { program: PathBuf, script: String },
+    Shell {
+        #[serde(with = "raw")]
+        program: PathBuf,
+        script: String,
+    },
     /// Import this package, if one is named, answer with a [`Snapshot`], and take [`HostRequest`]s on the control
     /// socket.
     Host { package: Option<String> },
@@ -246,12 +258,14 @@ pub enum Command {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Unit {
     /// The file that holds `source`: `__file__`, and the name in tracebacks.
+    #[serde(with = "raw")]
     pub path: PathBuf,
     /// `sys.argv`.
     pub argv: Vec<String>,
     /// Variables set for this unit and taken back after it.
     pub environment: Vec<(String, String)>,
     /// A file to read standard input from; without it, standard input is empty.
+    #[serde(with = "raw")]
     pub stdin: Option<PathBuf>,
     pub source: String,
     pub mode: Mode,
@@ -262,6 +276,7 @@ pub struct Unit {
     /// Nothing follows in this session: shut down without waiting for a word.
     pub last: bool,
     /// Where `multiprocessing` finds the session as one file: earlier examples, then this one.
+    #[serde(with = "raw")]
     pub session_file: Option<PathBuf>,
 }
 
@@ -286,6 +301,7 @@ pub const TYPED: &str = "<stdin>";
 /// Text that Python compiles.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Source {
+    #[serde(with = "raw")]
     pub path: PathBuf,
     pub text: String,
     pub form: Form,
@@ -331,8 +347,10 @@ pub enum Report {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Files that were opened, whether they exist or not.
+    #[serde(with = "raw")]
     pub files: Vec<PathBuf>,
     /// Directories that were listed.
+    #[serde(with = "raw")]
     pub directories: Vec<PathBuf>,
     /// The first thing it did whose sources nobody can tell, in words.
     pub beyond: Option<String>,
@@ -398,6 +416,61 @@ impl std::fmt::Display for Seal {
 impl std::fmt::Debug for Seal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Seal")
+    }
+}
+
+/// Paths as their bytes, for `#[serde(with = "raw")]`: serde's own form is text, and not every path is.
+pub mod raw {
+    use std::ffi::{OsStr, OsString};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Raw, S: Serializer>(paths: &T, to: S) -> Result<S::Ok, S::Error> {
+        paths.write(to)
+    }
+
+    pub fn deserialize<'de, T: Raw, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        T::read(from)
+    }
+
+    /// What holds paths.
+    pub trait Raw: Sized {
+        fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
+        fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+    }
+
+    impl Raw for PathBuf {
+        fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            self.as_os_str().serialize(to)
+        }
+
+        fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            OsString::deserialize(from).map(PathBuf::from)
+        }
+    }
+
+    impl Raw for Option<PathBuf> {
+        fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            self.as_deref().map(Path::as_os_str).serialize(to)
+        }
+
+        fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let path = Option::<OsString>::deserialize(from)?;
+            Ok(path.map(PathBuf::from))
+        }
+    }
+
+    impl Raw for Vec<PathBuf> {
+        fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            let paths: Vec<&OsStr> = self.iter().map(|path| path.as_os_str()).collect();
+            paths.serialize(to)
+        }
+
+        fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let paths = Vec::<OsString>::deserialize(from)?;
+            Ok(paths.into_iter().map(PathBuf::from).collect())
+        }
     }
 }
 
@@ -486,7 +559,72 @@ fn frame_length(bytes: [u8; 4]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
+
+    #[test]
+    fn paths_of_any_bytes_survive() {
+        #[track_caller]
+        fn survives<T: Serialize + DeserializeOwned + std::fmt::Debug>(message: &T) {
+            let back: Option<T> = receive(encode(message).as_slice()).unwrap();
+            assert_eq!(format!("{:?}", back.unwrap()), format!("{message:?}"));
+        }
+        let odd = || OsString::from_vec(b"/caf\xe9".to_vec());
+        let path = || PathBuf::from(odd());
+        let paths = || vec![path(), PathBuf::from("/")];
+        survives(&HostSetup {
+            preload: Vec::new(),
+            probe: Vec::new(),
+            sandbox: Some(SandboxSetup {
+                readable: paths(),
+                hidden: paths(),
+            }),
+            scratch_root: path(),
+            stand_ins: Vec::new(),
+            layout: 0,
+            processor: None,
+            known: paths(),
+        });
+        survives(&SessionSetup {
+            session: 1,
+            seal: Seal::new().unwrap(),
+            directory: path(),
+            tenant: 1,
+            is_first: true,
+            scratch: path(),
+            own_network: false,
+            may_stay: false,
+            environment: vec![("PATH".to_owned(), odd())],
+            limits: ProcessLimits::default(),
+            program: Program::Shell {
+                program: path(),
+                script: String::new(),
+            },
+        });
+        survives(&Unit {
+            path: path(),
+            argv: Vec::new(),
+            environment: Vec::new(),
+            stdin: Some(path()),
+            source: String::new(),
+            mode: Mode::Parse,
+            raises: None,
+            may_end_early: false,
+            last: true,
+            session_file: None,
+        });
+        survives(&Source {
+            path: path(),
+            text: String::new(),
+            form: Form::Module,
+        });
+        survives(&Observed {
+            files: paths(),
+            directories: paths(),
+            beyond: None,
+        });
+    }
 
     #[test]
     fn a_frame_survives_the_way() {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::outcome::{Ending, Outcome};
-use crate::protocol::Protections;
+use crate::protocol::{Protections, raw};
 use crate::report::{ExampleResult, Summary};
 use crate::verdict::Verdict;
 
@@ -62,6 +62,7 @@ pub(super) enum Kept {
 pub(super) struct Input {
     pub(super) kind: InputKind,
     /// Relative to the project where it lies in it.
+    #[serde(with = "raw")]
     pub(super) path: PathBuf,
     pub(super) digest: Option<Digest>,
 }

@@ -11,7 +11,7 @@ mod running;
 mod snapshot;
 mod stop;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -133,7 +133,7 @@ impl Options {
 pub struct Host {
     origin: Arc<Origin>,
     process: Child,
-    environment: Vec<(String, String)>,
+    environment: Vec<(String, OsString)>,
     root: Root,
     directories: Directories,
     /// Nothing that its sessions know was read before.
@@ -169,7 +169,7 @@ impl Host {
     pub fn start(interpreter: &Interpreter, place: &Path, options: &Options) -> Result<Host> {
         let no_root = |why: String| {
             format!(
-                "cannot make a scratch directory in `{}`: {why}; set `TMPDIR` to a place with room",
+                "cannot make a scratch directory in `{}`: {why}; set `TMPDIR` to another place",
                 place.display()
             )
         };
@@ -271,11 +271,9 @@ impl Host {
             snapshot,
             sources,
         } = start;
-        let directory = scratch.to_string_lossy().into_owned();
-        let mut environment = vec![
-            ("HOME".to_owned(), directory.clone()),
-            ("TMPDIR".to_owned(), directory),
-        ];
+        let mut environment = ["HOME", "TMPDIR"]
+            .map(|name| (name.to_owned(), scratch.into()))
+            .to_vec();
         // A shell replaces the process, and with it what the host's environment gave Python.
         let merged = matches!(program, Program::Shell { .. });
         let is_own = |name: &str| matches!(name, "HOME" | "TMPDIR");
@@ -310,8 +308,8 @@ impl Host {
     /// Finds a program as a session would.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
         let path = self.environment.iter().rfind(|(name, _)| name == "PATH");
-        let path = path.map_or("", |(_, path)| path);
-        find_in(std::env::split_paths(&OsString::from(path)), name)
+        let (_, path) = path?;
+        find_in(std::env::split_paths(path), name)
     }
 
     /// Whether the host has died, which only its sessions and requests to it notice.
@@ -362,7 +360,7 @@ impl Drop for Host {
 /// Where a session on this interpreter may find a program, apart from `python` and `pip`.
 pub fn find_program(interpreter: &Interpreter, name: &str) -> Option<PathBuf> {
     let own = interpreter.executable.parent().unwrap_or(Path::new("/"));
-    let path = OsString::from(format!("{}:{SYSTEM_PATH}", own.display()));
+    let path = before(own, SYSTEM_PATH);
     find_in(std::env::split_paths(&path).chain(user_path()), name)
 }
 
@@ -392,25 +390,26 @@ pub fn environment(
     interpreter: &Interpreter,
     root: &Path,
     options: &Options,
-) -> (Vec<(String, String)>, Vec<StandIn>) {
-    let directory = root.to_string_lossy().into_owned();
+) -> (Vec<(String, OsString)>, Vec<StandIn>) {
     let (path, stand_ins) = search_path(interpreter, root, options);
+    let hash_seed = options.conditions.hash_seed().to_string();
     let own = [
         ("PATH", path),
-        ("HOME", directory.clone()),
-        ("TMPDIR", directory),
-        ("PYTHONHASHSEED", options.conditions.hash_seed().to_string()),
+        ("HOME", root.into()),
+        ("TMPDIR", root.into()),
+        ("PYTHONHASHSEED", hash_seed.into()),
     ];
     let fixed = ENVIRONMENT
         .iter()
-        .map(|&(name, value)| (name, value.to_owned()));
+        .map(|&(name, value)| (name, value.into()));
     let ours = own.into_iter().chain(fixed);
+    let text = |(name, value): &(String, String)| (name.clone(), value.into());
     let varied = options.conditions.environment();
     let variables = ours
         .map(|(name, value)| (name.to_owned(), value))
-        .chain(options.environment.iter().cloned())
+        .chain(options.environment.iter().map(text))
         .filter(|(name, _)| !varied.iter().any(|(other, _)| other == name))
-        .chain(varied.iter().cloned())
+        .chain(varied.iter().map(text))
         .collect();
     (variables, stand_ins)
 }
@@ -422,19 +421,21 @@ fn search_path(
     interpreter: &Interpreter,
     root: &Path,
     options: &Options,
-) -> (String, Vec<StandIn>) {
+) -> (OsString, Vec<StandIn>) {
     let own = interpreter
         .executable
         .parent()
         .unwrap_or(Path::new("/"))
         .to_owned();
-    let mut path = format!("{}:{SYSTEM_PATH}", own.display());
+    let mut path = before(&own, SYSTEM_PATH);
     let stand_in = |name: &str, target: &Path, arguments: &str| StandIn {
         name: name.to_owned(),
-        script: format!(
-            "#!/bin/sh\nexec '{}'{arguments} \"$@\"\n",
-            target.to_string_lossy()
-        ),
+        script: [
+            b"#!/bin/sh\nexec '",
+            target.as_os_str().as_bytes(),
+            format!("'{arguments} \"$@\"\n").as_bytes(),
+        ]
+        .concat(),
     };
     let mut stand_ins = Vec::new();
     for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {
@@ -444,7 +445,7 @@ fn search_path(
         }
     }
     for name in &options.programs {
-        if find_in(std::env::split_paths(&OsString::from(&path)), name).is_none()
+        if find_in(std::env::split_paths(&path), name).is_none()
             && let Some(program) = find_in(user_path(), name)
             && options.may_read(&program)
         {
@@ -452,9 +453,17 @@ fn search_path(
         }
     }
     if !stand_ins.is_empty() {
-        path.insert_str(0, &format!("{}:", root.join("bin").display()));
+        path = before(&root.join("bin"), path);
     }
     (path, stand_ins)
+}
+
+/// A `PATH` that leads to this directory first.
+fn before(directory: &Path, path: impl AsRef<OsStr>) -> OsString {
+    let mut all = directory.as_os_str().to_owned();
+    all.push(":");
+    all.push(path);
+    all
 }
 
 /// The directories of this process's own `PATH`. A version manager's shims are left out: the name of a

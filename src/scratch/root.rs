@@ -35,12 +35,17 @@ pub struct Held {
     _lock: OwnedFd,
 }
 
-/// A name in `place` that is free.
+/// A name in `place` that is free. Sessions have it in their variables, and what they print is searched for it: so
+/// it has to be text.
 pub fn new_root(place: &Path) -> io::Result<PathBuf> {
+    let place = place.canonicalize()?;
+    if place.to_str().is_none() {
+        return Err(io::Error::other("its path is not UTF-8"));
+    }
     let random: String = std::iter::repeat_with(fastrand::alphanumeric)
         .take(RANDOM)
         .collect();
-    Ok(place.canonicalize()?.join(format!("{PREFIX}{random}")))
+    Ok(place.join(format!("{PREFIX}{random}")))
 }
 
 /// Makes the directory of a run, which must not exist yet, with scripts in its `bin`.
@@ -145,7 +150,7 @@ mod tests {
         let root = new_root(top.path()).unwrap();
         let script = StandIn {
             name: "python".to_owned(),
-            script: "#!/bin/sh\n".to_owned(),
+            script: b"#!/bin/sh\n".to_vec(),
         };
         let _held = make_root(&root, &[script]).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;

@@ -25,6 +25,7 @@
 //! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
 //! | `safety` | nothing is lost: `record` is killed at any moment, has no room, may not write |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
+//! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
@@ -57,6 +58,7 @@ mod leftovers;
 mod mistakes;
 #[path = "../attacks/nobody.rs"]
 mod nobody;
+mod odd_paths;
 mod preloading;
 mod project;
 mod proving;

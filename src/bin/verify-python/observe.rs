@@ -8,7 +8,7 @@
 //!
 //! The host observes itself as well, from its start: a forked session inherits what was read for it.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -393,6 +393,17 @@ fn source_of(bytecode: &Path) -> Option<PathBuf> {
 }
 
 /// # Safety
+/// This is a `bytes`, and the GIL is held.
+unsafe fn path(bytes: *mut ffi::PyObject) -> PathBuf {
+    // SAFETY: the slice lives as long as the object, and is copied.
+    let bytes = unsafe {
+        let start = ffi::PyBytes_AsString(bytes).cast::<u8>();
+        std::slice::from_raw_parts(start, ffi::PyBytes_Size(bytes).cast_unsigned())
+    };
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// # Safety
 /// `arguments` is the tuple of an audit event, and the GIL is held.
 unsafe fn text(arguments: *mut ffi::PyObject, index: isize) -> Argument {
     // SAFETY: borrowed references that live as long as the tuple; errors are cleared.
@@ -403,20 +414,18 @@ unsafe fn text(arguments: *mut ffi::PyObject, index: isize) -> Argument {
             return Argument::Other;
         }
         if ffi::PyUnicode_Check(item) != 0 {
-            let mut length = 0;
-            let bytes = ffi::PyUnicode_AsUTF8AndSize(item, &raw mut length);
-            if bytes.is_null() {
+            // Plain UTF-8 would fail for what is no text, and while Python starts that costs it all its codecs.
+            let encoded = ffi::PyUnicode_EncodeFSDefault(item);
+            if encoded.is_null() {
                 ffi::PyErr_Clear();
                 return Argument::Unreadable;
             }
-            let bytes = std::slice::from_raw_parts(bytes.cast::<u8>(), length.cast_unsigned());
-            return Argument::Path(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)));
+            let path = path(encoded);
+            ffi::Py_DECREF(encoded);
+            return Argument::Path(path);
         }
         if ffi::PyBytes_Check(item) != 0 {
-            let bytes = ffi::PyBytes_AsString(item).cast::<u8>();
-            let length = ffi::PyBytes_Size(item).cast_unsigned();
-            let bytes = std::slice::from_raw_parts(bytes, length);
-            return Argument::Path(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)));
+            return Argument::Path(path(item));
         }
         let is_plain =
             item == ffi::Py_None() || ffi::PyLong_Check(item) != 0 || ffi::PyTuple_Check(item) != 0;

@@ -1,6 +1,6 @@
 //! A forked child: sets itself up as the process of one session, then runs what it is told.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CString, OsString, c_int};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -281,13 +281,15 @@ fn become_shell(
     control: &UnixStream,
     program: &Path,
     script: &str,
-    environment: &[(String, String)],
+    environment: &[(String, OsString)],
 ) -> c_int {
     let arguments = [program.as_os_str().as_bytes(), b"-c", script.as_bytes()]
         .map(|argument| CString::new(argument).unwrap_or_default());
     let variables: Vec<CString> = environment
         .iter()
-        .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
+        .filter_map(|(name, value)| {
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+        })
         .collect();
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings

@@ -1,8 +1,9 @@
 //! Running one example: as a file, as a transcript, or only as far as the compiler.
 
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{OsString, c_int};
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -119,10 +120,10 @@ impl Interpreter {
         let path: Bound<'_, PyList> = self.sys.bind(py).getattr("path")?.cast_into()?;
         let scratch = setup.scratch.to_string_lossy();
         // `-c` put an empty string where a script's directory stands.
-        if path.get_item(0)?.extract::<&str>()?.is_empty() {
-            path.set_item(0, scratch.as_ref())?;
-        } else {
+        if path.get_item(0)?.is_truthy()? {
             path.insert(0, scratch.as_ref())?;
+        } else {
+            path.set_item(0, scratch.as_ref())?;
         }
         self.compiled = compiled;
         Ok(())
@@ -133,17 +134,18 @@ impl Interpreter {
     pub(crate) fn set_variables(
         &self,
         py: Python<'_>,
-        variables: &[(String, String)],
+        variables: &[(String, OsString)],
     ) -> PyResult<()> {
         for (name, value) in variables {
-            if std::env::var_os(name).is_some_and(|now| now == value.as_str()) {
+            if std::env::var_os(name).is_some_and(|now| now == *value) {
                 continue;
             }
             match &self.variables {
                 Some(kept) => {
                     // SAFETY: a host has one thread.
                     unsafe { std::env::set_var(name, value) };
-                    let bytes = |text: &str| PyBytes::new(py, text.as_bytes());
+                    let bytes = |bytes| PyBytes::new(py, bytes);
+                    let (name, value) = (name.as_bytes(), value.as_bytes());
                     kept.bind(py).set_item(bytes(name), bytes(value))?;
                 }
                 None => self.environ.bind(py).set_item(name, value)?,

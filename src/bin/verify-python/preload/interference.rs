@@ -1,7 +1,8 @@
 //! What could let a plain import end in anything but the modules in store: each session's state, compared with that of
 //! the host when it imported them.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::path::Path;
 
@@ -38,12 +39,12 @@ impl Preloaded {
             };
             entries.push(entry);
         }
-        let entries: Vec<&str> = entries
+        let entries: Vec<Cow<'_, OsStr>> = entries
             .iter()
-            .map(|it| it.to_str())
+            .map(|it| it.extract())
             .collect::<PyResult<_>>()?;
         // The usual case is one directory, the session's own, before those of the interpreter.
-        let is_own = |entry: &&&str| !self.library.iter().any(|known| known == *entry);
+        let is_own = |entry: &&Cow<'_, OsStr>| !self.library.iter().any(|known| known == *entry);
         let own = entries.iter().take_while(is_own).count();
         let (own, rest) = entries.split_at(own);
         if !rest.iter().zip(&self.library).all(|(is, was)| is == was)
@@ -72,9 +73,9 @@ impl Preloaded {
     }
 }
 
-pub(super) fn library(py: Python<'_>) -> PyResult<Vec<String>> {
+pub(super) fn library(py: Python<'_>) -> PyResult<Vec<OsString>> {
     let sys = py.import("sys")?;
-    let path: Vec<String> = sys.getattr("path")?.extract()?;
+    let path: Vec<OsString> = sys.getattr("path")?.extract()?;
     Ok(path.into_iter().filter(|entry| !entry.is_empty()).collect())
 }
 

@@ -43,7 +43,7 @@ const FIND_AND_LOAD: &str = "_find_and_load";
 pub(crate) struct Preloaded {
     modules: FxHashMap<String, Stored>,
     /// Directories on `sys.path` below which the standard library begins; what stands before can shadow.
-    library: Vec<String>,
+    library: Vec<OsString>,
     /// The finders that are expected, those included that handed over packages have brought.
     finders: Mutex<Vec<usize>>,
     /// Modules that packages may have imported and that were there before.

@@ -1,0 +1,149 @@
+//! Paths that are no text, hold what a shell or a `PATH` reads its own way, or lead nowhere.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::project::{PYTHON, Project, Ran, minor, raw_name};
+
+const PAGE: &str = "# One\n\n```python\nprint(1)\n```\n";
+
+fn page(code: &str) -> String {
+    format!("# One\n\n```python\n{code}\n```\n")
+}
+
+/// A directory of this name in the project, which is one itself.
+fn project_below(project: &Project, name: &Path, code: &str) -> PathBuf {
+    let directory = project.root().join(name);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("verify.toml"), "").unwrap();
+    fs::write(directory.join("page.md"), page(code)).unwrap();
+    directory
+}
+
+/// An environment without pip, with one module installed. It is made elsewhere: Python's own way to make one does not
+/// know all of these paths.
+fn give_environment(project: &Project, directory: &Path) {
+    let made = Command::new(&PYTHON.executable)
+        .args(["-m", "venv", "--without-pip", ".made"])
+        .current_dir(project.root())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let module = format!(
+        ".made/lib/python{}/site-packages/installed.py",
+        minor(&PYTHON)
+    );
+    project.write(&module, "ANSWER = 42\n");
+    fs::rename(project.path(".made"), directory.join(".venv")).unwrap();
+}
+
+/// What the only example of a run printed.
+#[track_caller]
+fn stdout_of(output: &Output) -> String {
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let printed = lines
+        .iter()
+        .find_map(|line| line["outcome"]["stdout"].as_str());
+    printed.unwrap_or_else(|| panic!("{output:?}")).to_owned()
+}
+
+/// Runs the project in this directory.
+fn run_in(project: &Project, directory: &Path) -> Output {
+    let mut command = project.command("--no-cache --format json");
+    command.current_dir(directory).output().unwrap()
+}
+
+#[test]
+fn a_hidden_file_whose_name_is_no_text() {
+    let project = Project::new().with("page.md", PAGE).with("verify.toml", "");
+    fs::write(project.root().join(raw_name(b".caf\xe9")), "").unwrap();
+    assert_eq!(project.printed(""), ["1\n"]);
+}
+
+#[test]
+fn a_project_in_a_directory_whose_name_is_no_text() {
+    let project = Project::new();
+    let code = "import subprocess, installed\n\
+        print(installed.ANSWER)\n\
+        for name in ('python', 'pip'):\n\
+        \x20   found = subprocess.run([name, '--version'], capture_output=True, text=True)\n\
+        \x20   print(name, found.stdout + found.stderr.split(': ')[-1])\n\
+        print(subprocess.run(['python', '-c', 'import installed']).returncode)";
+    let directory = project_below(&project, raw_name(b"caf\xe9"), code);
+    give_environment(&project, &directory);
+    let output = run_in(&project, &directory);
+    assert_eq!(
+        stdout_of(&output),
+        format!(
+            "42\npython Python {}\n\npip No module named pip\n\n0\n",
+            PYTHON.full_version
+        )
+    );
+}
+
+#[test]
+fn what_may_be_read_need_not_be_text() {
+    let project = Project::new();
+    let name = raw_name(b"caf\xe9");
+    fs::create_dir(project.root().with_file_name("more")).unwrap();
+    let file = project.root().with_file_name("more").join(name);
+    fs::write(&file, "read").unwrap();
+    project.write(
+        "page.md",
+        page(&format!("print(open({}).read())", bytes(&file))),
+    );
+    let ran = project.verify_with("--format json", |command| {
+        command.arg("--readable").arg(&file);
+    });
+    assert!(
+        ran.stdout.contains("\"stdout\":\"read\\n\""),
+        "{}",
+        ran.text()
+    );
+    // It is known again by what it holds, as any other.
+    let again = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let ran = project.verify_with("--format json", |command| {
+            command.arg("--readable").arg(&file);
+        });
+        ran.stdout.contains("\"sessions_from_cache\":1")
+    };
+    assert!(again("read"));
+    assert!(!again("more"));
+}
+
+/// As Python writes them.
+fn bytes(path: &Path) -> String {
+    let escaped = path.as_os_str().as_bytes().escape_ascii();
+    format!("b'{escaped}'")
+}
+
+#[test]
+fn a_place_for_scratch_directories_whose_name_is_no_text_is_refused() {
+    let project = Project::new().with("page.md", PAGE);
+    let place = project.root().join(raw_name(b"caf\xe9"));
+    fs::create_dir(&place).unwrap();
+    is_refused(&project, &place, "its path is not UTF-8");
+}
+
+#[track_caller]
+fn is_refused(project: &Project, place: &Path, why: &str) {
+    let ran: Ran = project.verify_with("", |command| {
+        command.env("TMPDIR", place);
+    });
+    assert_eq!(ran.status, 2, "{}", ran.text());
+    let said = format!(
+        "error: cannot make a scratch directory in `{}`: {why}; set `TMPDIR` to another place\n",
+        place.display()
+    );
+    assert_eq!(
+        ran.stderr,
+        said.replace(&project.root().display().to_string(), "[ROOT]")
+    );
+}
