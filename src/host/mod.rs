@@ -428,14 +428,19 @@ fn search_path(
         .unwrap_or(Path::new("/"))
         .to_owned();
     let mut path = before(&own, SYSTEM_PATH);
-    let stand_in = |name: &str, target: &Path, arguments: &str| StandIn {
-        name: name.to_owned(),
-        script: [
-            b"#!/bin/sh\nexec '",
-            target.as_os_str().as_bytes(),
-            format!("'{arguments} \"$@\"\n").as_bytes(),
-        ]
-        .concat(),
+    let stand_in = |name: &str, target: &Path, arguments: &str| {
+        // Within quotes a shell takes all for itself but the quote.
+        let target = target.as_os_str().as_bytes().split(|byte| *byte == b'\'');
+        let target = target.collect::<Vec<_>>().join(&br"'\''"[..]);
+        StandIn {
+            name: name.to_owned(),
+            script: [
+                b"#!/bin/sh\nexec '",
+                &target[..],
+                format!("'{arguments} \"$@\"\n").as_bytes(),
+            ]
+            .concat(),
+        }
     };
     let mut stand_ins = Vec::new();
     for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {

@@ -68,22 +68,31 @@ fn a_hidden_file_whose_name_is_no_text() {
 
 #[test]
 fn a_project_in_a_directory_whose_name_is_no_text() {
+    is_found_below(raw_name(b"caf\xe9"));
+}
+
+#[test]
+fn a_project_in_a_directory_with_a_quote() {
+    is_found_below(Path::new("it's"));
+}
+
+/// An environment without pip in a directory of this name is the one that examples find.
+#[track_caller]
+fn is_found_below(name: &Path) {
     let project = Project::new();
     let code = "import subprocess, installed\n\
         print(installed.ANSWER)\n\
-        for name in ('python', 'pip'):\n\
+        for name in 'python', 'pip':\n\
         \x20   found = subprocess.run([name, '--version'], capture_output=True, text=True)\n\
-        \x20   print(name, found.stdout + found.stderr.split(': ')[-1])\n\
+        \x20   print(found.stdout + found.stderr.split(': ')[-1], end='')\n\
         print(subprocess.run(['python', '-c', 'import installed']).returncode)";
-    let directory = project_below(&project, raw_name(b"caf\xe9"), code);
+    let directory = project_below(&project, name, code);
     give_environment(&project, &directory);
     let output = run_in(&project, &directory);
+    let version = &PYTHON.full_version;
     assert_eq!(
         stdout_of(&output),
-        format!(
-            "42\npython Python {}\n\npip No module named pip\n\n0\n",
-            PYTHON.full_version
-        )
+        format!("42\nPython {version}\nNo module named pip\n0\n")
     );
 }
 
