@@ -415,8 +415,8 @@ pub fn environment(
 }
 
 /// The session's `PATH`. `python`, `python3` and `pip` come first on it and are those of the chosen
-/// interpreter; where it lacks one of the names, a script in `root` stands in. So does one for a needed
-/// program that only the user's own `PATH` leads to, such as a pyenv below the home directory.
+/// interpreter; where its directory lacks one of the names or cannot stand there, a script in `root` stands in. So does
+/// one for a needed program that only the user's own `PATH` leads to, such as a pyenv below the home directory.
 fn search_path(
     interpreter: &Interpreter,
     root: &Path,
@@ -427,7 +427,7 @@ fn search_path(
         .parent()
         .unwrap_or(Path::new("/"))
         .to_owned();
-    let mut path = before(&own, SYSTEM_PATH);
+    let path = before(&own, SYSTEM_PATH);
     let stand_in = |name: &str, target: &Path, arguments: &str| {
         // Within quotes a shell takes all for itself but the quote.
         let target = target.as_os_str().as_bytes().split(|byte| *byte == b'\'');
@@ -442,33 +442,33 @@ fn search_path(
             .concat(),
         }
     };
+    let finds = |name: &str| find_in(std::env::split_paths(&path), name);
     let mut stand_ins = Vec::new();
     for (name, arguments) in [("python", ""), ("python3", ""), ("pip", " -m pip")] {
         // Debian keeps its `python3` among all the system's programs, where `pip` may be another's.
-        if !own.join(name).exists() || own == Path::new("/usr/bin") {
+        if finds(name) != Some(own.join(name)) || own == Path::new("/usr/bin") {
             stand_ins.push(stand_in(name, &interpreter.executable, arguments));
         }
     }
     for name in &options.programs {
-        if find_in(std::env::split_paths(&path), name).is_none()
+        if finds(name).is_none()
             && let Some(program) = find_in(user_path(), name)
             && options.may_read(&program)
         {
             stand_ins.push(stand_in(name, &program, ""));
         }
     }
-    if !stand_ins.is_empty() {
-        path = before(&root.join("bin"), path);
+    if stand_ins.is_empty() {
+        return (path, stand_ins);
     }
-    (path, stand_ins)
+    (before(&root.join("bin"), path), stand_ins)
 }
 
-/// A `PATH` that leads to this directory first.
+/// A `PATH` that leads to this directory first. One with a `:` in its path cannot stand on it.
 fn before(directory: &Path, path: impl AsRef<OsStr>) -> OsString {
-    let mut all = directory.as_os_str().to_owned();
-    all.push(":");
-    all.push(path);
-    all
+    let others = std::env::split_paths(&path);
+    let all = std::iter::once(directory.to_owned()).chain(others);
+    std::env::join_paths(all).unwrap_or_else(|_| path.as_ref().to_owned())
 }
 
 /// The directories of this process's own `PATH`. A version manager's shims are left out: the name of a

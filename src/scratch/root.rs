@@ -35,12 +35,16 @@ pub struct Held {
     _lock: OwnedFd,
 }
 
-/// A name in `place` that is free. Sessions have it in their variables, and what they print is searched for it: so
-/// it has to be text.
+/// A name in `place` that is free. What sessions print is searched for it, and their `PATH` begins with it: so not
+/// every place will do.
 pub fn new_root(place: &Path) -> io::Result<PathBuf> {
     let place = place.canonicalize()?;
-    if place.to_str().is_none() {
-        return Err(io::Error::other("its path is not UTF-8"));
+    match place.to_str() {
+        None => return Err(io::Error::other("its path is not UTF-8")),
+        Some(path) if path.contains(':') => {
+            return Err(io::Error::other("a `:` in its path divides `PATH`"));
+        }
+        Some(_) => {}
     }
     let random: String = std::iter::repeat_with(fastrand::alphanumeric)
         .take(RANDOM)

@@ -76,6 +76,11 @@ fn a_project_in_a_directory_with_a_quote() {
     is_found_below(Path::new("it's"));
 }
 
+#[test]
+fn a_project_in_a_directory_with_a_colon() {
+    is_found_below(Path::new("a:b"));
+}
+
 /// An environment without pip in a directory of this name is the one that examples find.
 #[track_caller]
 fn is_found_below(name: &Path) {
@@ -139,6 +144,14 @@ fn a_place_for_scratch_directories_whose_name_is_no_text_is_refused() {
     let place = project.root().join(raw_name(b"caf\xe9"));
     fs::create_dir(&place).unwrap();
     is_refused(&project, &place, "its path is not UTF-8");
+}
+
+#[test]
+fn a_place_for_scratch_directories_that_divides_the_path_is_refused() {
+    let project = Project::new().with("page.md", PAGE);
+    let place = project.root().join("a:b");
+    fs::create_dir(&place).unwrap();
+    is_refused(&project, &place, "a `:` in its path divides `PATH`");
 }
 
 #[track_caller]
