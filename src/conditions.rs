@@ -171,7 +171,7 @@ impl Conditions {
 
     /// Where scratch directories are to be made, each of which may come to hold this many bytes.
     pub fn scratch(&self, most: u64) -> PathBuf {
-        let usual = in_memory(most).unwrap_or_else(std::env::temp_dir);
+        let usual = in_memory(most).unwrap_or_else(temporary_directory);
         if self.varies(Factor::FileSystem) {
             other_file_system(&usual).unwrap_or(usual)
         } else {
@@ -180,9 +180,18 @@ impl Conditions {
     }
 }
 
+/// Where temporary files go. An empty `TMPDIR` names no place, as Python has it.
+pub fn temporary_directory() -> PathBuf {
+    let named = std::env::temp_dir();
+    if named.as_os_str().is_empty() {
+        return PathBuf::from("/tmp");
+    }
+    named
+}
+
 /// Wherever [`Conditions::scratch`] may have led an earlier run.
 pub fn scratch_places() -> Vec<PathBuf> {
-    let mut places = vec![std::env::temp_dir()];
+    let mut places = vec![temporary_directory()];
     for place in OTHERS.map(PathBuf::from) {
         if !places.contains(&place) {
             places.push(place);
@@ -223,7 +232,7 @@ fn in_memory(most: u64) -> Option<PathBuf> {
     let system = rustix::fs::statvfs(&place).ok()?;
     let has_room = system.f_bavail.saturating_mul(system.f_frsize) >= most;
     let runs_programs = !system.f_flag.contains(StatVfsMountFlags::NOEXEC);
-    let is_chosen = std::env::var_os("TMPDIR").is_none();
+    let is_chosen = std::env::var_os("TMPDIR").is_none_or(|place| place.is_empty());
     (is_chosen && has_room && runs_programs && is_writable(&place)).then_some(place)
 }
 
@@ -278,7 +287,7 @@ mod tests {
         let usual = Conditions::default();
         let varied = usual.only(Factor::FileSystem);
         assert_eq!(varied.scratch(0).exists(), usual.scratch(0).exists());
-        assert_eq!(usual.scratch(u64::MAX), std::env::temp_dir());
+        assert_eq!(usual.scratch(u64::MAX), temporary_directory());
         if let Some(other) = other_file_system(&usual.scratch(0)) {
             assert_eq!(varied.scratch(0), other);
         }

@@ -13,6 +13,7 @@ use pep440_rs::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::{self, OwnLimits};
+use crate::conditions;
 use crate::doctest::Flags;
 
 /// The name of the file, looked for in the current directory and above.
@@ -271,7 +272,7 @@ impl Config {
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
             .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-            .unwrap_or_else(std::env::temp_dir);
+            .unwrap_or_else(conditions::temporary_directory);
         let name = self.root.to_string_lossy().replace('/', "%");
         base.join("verify").join(name)
     }

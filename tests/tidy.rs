@@ -99,7 +99,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["matching", "normalize", "outcome", "recording"],
     ),
     ("conditions", &[]),
-    ("config", &["attributes", "doctest"]),
+    ("config", &["attributes", "conditions", "doctest"]),
     ("console", &[]),
     ("contents", &["processes"]),
     ("demand", &["attributes", "example"]),

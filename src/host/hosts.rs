@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use anyhow::{Result, bail};
 
 use super::{Host, Options, Ready, Snapshot};
+use crate::conditions;
 use crate::interpreter::Interpreter;
 use crate::protocol::Protections;
 
@@ -106,7 +107,7 @@ fn start(interpreter: &Interpreter, options: &Options) -> Result<Host> {
     // Where it cannot give each session a `/dev/shm` of its own, all may write to all that is in it.
     let shares = |protections: &Protections| protections.files.is_some();
     if place == Path::new("/dev/shm") && host.ready.protections.as_ref().is_some_and(shares) {
-        return Host::start(interpreter, &std::env::temp_dir(), options);
+        return Host::start(interpreter, &conditions::temporary_directory(), options);
     }
     Ok(host)
 }

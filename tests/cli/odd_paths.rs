@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::lacking::NAMESPACES;
 use crate::project::{PYTHON, Project, Ran, minor, raw_name};
 
 const PAGE: &str = "# One\n\n```python\nprint(1)\n```\n";
@@ -168,4 +169,18 @@ fn is_refused(project: &Project, place: &Path, why: &str) {
         ran.stderr,
         said.replace(&project.root().display().to_string(), "[ROOT]")
     );
+}
+
+#[test]
+fn an_empty_name_for_temporary_files_is_none() {
+    let project = Project::new().with("page.md", PAGE);
+    for lacking in [None, Some(NAMESPACES)] {
+        let ran = project.verify_with("--no-cache", |command| {
+            command.env("TMPDIR", "");
+            if let Some(lacking) = lacking {
+                lacking.on(command);
+            }
+        });
+        assert_eq!(ran.status, 0, "{}", ran.text());
+    }
 }
