@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes::{self, OwnLimits};
 use crate::conditions;
+use crate::digest::Digest;
 use crate::doctest::Flags;
 
 /// The name of the file, looked for in the current directory and above.
@@ -273,8 +275,7 @@ impl Config {
             .filter(|path| path.is_absolute())
             .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
             .unwrap_or_else(conditions::temporary_directory);
-        let name = self.root.to_string_lossy().replace('/', "%");
-        base.join("verify").join(name)
+        base.join("verify").join(name_of(&self.root))
     }
 }
 
@@ -358,6 +359,20 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
         absolute.pop();
     }
     Ok(absolute)
+}
+
+/// A path as the name of one file, which has its limits: where it is too long, or no text, its end and a digest.
+fn name_of(path: &Path) -> String {
+    const MOST: usize = 255;
+    let name = path.to_string_lossy().replace('/', "%");
+    if name.len() <= MOST && path.to_str().is_some() {
+        return name;
+    }
+    let digest = Digest::of(path.as_os_str().as_bytes()).short();
+    let room = MOST - "-".len() - digest.len();
+    let start = name.char_indices().find(|(at, _)| name.len() - at <= room);
+    let end = start.map_or("", |(at, _)| &name[at..]);
+    format!("{end}-{digest}")
 }
 
 /// A path as a person would type it here.
@@ -579,6 +594,24 @@ mod tests {
         assert_eq!(config.proof_runs, 3);
         assert_eq!(config.environment["REGION"], "eu");
         assert!(read(TEMPLATE).is_ok());
+    }
+
+    #[test]
+    fn every_path_makes_a_name_of_its_own() {
+        use std::ffi::OsStr;
+        let long = |name: &str| format!("/{}/ä{name}/{}", "a".repeat(250), "ä".repeat(110));
+        let names = [
+            name_of(Path::new("/home/me/book")),
+            name_of(Path::new(&long("one"))),
+            name_of(Path::new(&long("other"))),
+            name_of(Path::new(OsStr::from_bytes(b"/caf\xe8"))),
+            name_of(Path::new(OsStr::from_bytes(b"/caf\xe9"))),
+        ];
+        assert_eq!(names[0], "%home%me%book");
+        for (at, name) in names.iter().enumerate() {
+            assert!(name.len() <= 255, "{name}");
+            assert!(!names[..at].contains(name), "{name}");
+        }
     }
 
     #[test]

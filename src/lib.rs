@@ -19,7 +19,7 @@
 //! | [`verdict`] | what is to be said of an example | the pure modules |
 //! | [`rewrite`] | new outputs → edits of a page | the pure modules |
 //! | [`conditions`] | the circumstances of a run, and how they are varied | – |
-//! | [`config`] | `verify.toml` | `attributes`, `doctest`, `conditions` |
+//! | [`config`] | `verify.toml` | `attributes`, `doctest`, `conditions`, `digest` |
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
 //! | [`digest`] | what inputs are told apart by | – |
 //! | [`kept`] | the directory of what can be made again, and its files | – |

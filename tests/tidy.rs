@@ -99,7 +99,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["matching", "normalize", "outcome", "recording"],
     ),
     ("conditions", &[]),
-    ("config", &["attributes", "conditions", "doctest"]),
+    ("config", &["attributes", "conditions", "digest", "doctest"]),
     ("console", &[]),
     ("contents", &["processes"]),
     ("demand", &["attributes", "example"]),

@@ -184,3 +184,30 @@ fn an_empty_name_for_temporary_files_is_none() {
         assert_eq!(ran.status, 0, "{}", ran.text());
     }
 }
+
+#[test]
+fn a_long_path_keeps_what_saves_time() {
+    let project = Project::new();
+    let directory = project.root().join("a".repeat(200)).join("b".repeat(200));
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("page.md"), PAGE).unwrap();
+    fs::write(directory.join("other.md"), page("1 / 0")).unwrap();
+    let run = |words: &str| {
+        project.verify_with(words, |command| {
+            command.current_dir(&directory);
+        })
+    };
+    assert_eq!(run("").status, 1);
+    let again = run("");
+    assert!(
+        again.stdout.contains("1 of 2 sessions from the cache"),
+        "{}",
+        again.text()
+    );
+    let failed = run("--failed");
+    assert!(
+        failed.stdout.contains("1 example on 1 page"),
+        "{}",
+        failed.text()
+    );
+}
