@@ -367,9 +367,8 @@ fn failure(
         String::new()
     };
     let again = format!(
-        "verify {} --example {}{python}{}",
-        typed(&result.page.name),
-        typed(&result.example.id),
+        "verify {}{python}{}",
+        chosen(result),
         doubt(&result.verdict)
     );
     let mend = match &result.verdict {
@@ -383,6 +382,16 @@ fn failure(
         writeln!(out, "  {QUIET}record:{QUIET:#} {mend}")?;
     }
     writeln!(out)
+}
+
+/// The words that choose this example. Pages are named as they were found from the current directory.
+pub(super) fn chosen(result: &ExampleResult<'_>) -> String {
+    let (page, id) = (&result.page.name, &result.example.id);
+    // What begins with a `-` passes for an option.
+    let here = if page.starts_with('-') { "./" } else { "" };
+    let to = if id.starts_with('-') { '=' } else { ' ' };
+    let page = typed(&format!("{here}{page}"));
+    format!("{page} --example{to}{}", typed(id))
 }
 
 /// A word as it has to be typed in a shell.

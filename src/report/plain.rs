@@ -114,16 +114,15 @@ pub(super) fn details(result: &ExampleResult<'_>) -> String {
     text
 }
 
-/// How to see it again on another machine. Pages are named as they were found from the current directory.
+/// How to see it again on another machine.
 pub(super) fn again(result: &ExampleResult<'_>) -> String {
     let command = match result.verdict {
         Verdict::Unrecorded | Verdict::Failed(Failure::PageOutdated { .. }) => "verify record",
         _ => "verify",
     };
     format!(
-        "{command} {} --example {}{}",
-        result.page.name,
-        result.example.id,
+        "{command} {}{}",
+        human::chosen(result),
         human::doubt(&result.verdict)
     )
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::lacking::NAMESPACES;
-use crate::project::{PYTHON, Project, Ran, minor, raw_name};
+use crate::project::{PYTHON, Project, Ran, VERIFY, minor, raw_name};
 
 const PAGE: &str = "# One\n\n```python\nprint(1)\n```\n";
 
@@ -210,4 +210,38 @@ fn a_long_path_keeps_what_saves_time() {
         "{}",
         failed.text()
     );
+}
+
+#[test]
+fn what_runs_a_page_again_can_be_typed() {
+    let failing = page("1 / 0");
+    let project = Project::new()
+        .with("-dash.md", &failing)
+        .with("-it's.md", &failing)
+        .with("two words.md", "```python id=-x\n1 / 0\n```\n");
+    let expected = [
+        "verify ./-dash.md --example one/1",
+        r"verify './-it'\''s.md' --example one/1",
+        "verify 'two words.md' --example=-x",
+    ];
+    for format in ["human", "github", "junit"] {
+        let ran = project.verify(&format!("--format {format}"));
+        let said = ran.stdout.replace("&apos;", "'");
+        let commands = said
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("again: "));
+        assert_eq!(commands.collect::<Vec<_>>(), expected, "{}", ran.text());
+    }
+    for command in expected {
+        let ran = project.ran(in_shell(&project, command));
+        assert_eq!(ran.status, 1, "{}", ran.text());
+        assert!(ran.stdout.contains("1 example on 1 page"), "{}", ran.text());
+    }
+}
+
+fn in_shell(project: &Project, command: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command.replacen("verify", VERIFY, 1)]);
+    project.surround(&mut shell);
+    shell.output().unwrap()
 }
