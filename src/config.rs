@@ -289,7 +289,13 @@ pub struct Place {
 
 impl Place {
     pub fn of(typed: &Path) -> Result<Place> {
-        let name = absolute(typed)?;
+        let name = match absolute(typed).and_then(|name| name.canonicalize().map(|_| name)) {
+            Ok(name) => name,
+            Err(_) if std::env::current_dir().is_err() => {
+                bail!("the current directory has been removed: change to one that is there")
+            }
+            Err(error) => bail!("cannot find `{}`: {error}", typed.display()),
+        };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let itself = real(&name);
         let in_its_directory = match (name.parent(), name.file_name()) {
@@ -321,9 +327,21 @@ impl Place {
 
     /// In the project of the nearest `verify.toml` at or above.
     fn in_project(path: &Path) -> Result<Option<Place>> {
-        let Some(directory) = path.ancestors().find(|above| is_project(above)) else {
+        let has_one = |above: &&Path| above.join(FILE_NAME).symlink_metadata().is_ok();
+        let Some(directory) = path.ancestors().find(has_one) else {
             return Ok(None);
         };
+        if !is_project(directory) {
+            let file = directory.join(FILE_NAME);
+            let what = match fs::read_link(&file) {
+                Ok(target) => format!("a link to `{}`, which is no file", target.display()),
+                Err(_) => "no file".to_owned(),
+            };
+            bail!(
+                "`{}` is {what}: put one there, or remove it",
+                name_here(&file)
+            );
+        }
         let root = directory.canonicalize()?;
         let below = path.strip_prefix(directory)?;
         Ok(Some(Place {

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use snapbox::str;
 
 use crate::lacking::NAMESPACES;
 use crate::project::{PYTHON, Project, Ran, VERIFY, minor, raw_name};
@@ -244,4 +247,39 @@ fn in_shell(project: &Project, command: &str) -> Output {
     shell.args(["-c", &command.replacen("verify", VERIFY, 1)]);
     project.surround(&mut shell);
     shell.output().unwrap()
+}
+
+#[test]
+fn a_configuration_that_is_no_file_is_not_passed_over() {
+    let project = Project::new().with("page.md", PAGE);
+    let file = project.path("verify.toml");
+    symlink("nowhere", &file).unwrap();
+    project.verify("").is(str![[r#"
+exit status 2
+--- stderr
+error: `verify.toml` is a link to `nowhere`, which is no file: put one there, or remove it
+
+"#]]);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    project.verify("list").is(str![[r#"
+exit status 2
+--- stderr
+error: `verify.toml` is no file: put one there, or remove it
+
+"#]]);
+}
+
+#[test]
+fn a_current_directory_that_has_been_removed() {
+    let project = Project::new();
+    for command in ["", "list", "doctor", "clean"] {
+        let command = format!("mkdir gone; cd gone; rmdir ../gone; verify {command}");
+        let ran = project.ran(in_shell(&project, &command));
+        assert_eq!(ran.status, 2, "{}", ran.text());
+        assert_eq!(
+            ran.stderr,
+            "error: the current directory has been removed: change to one that is there\n"
+        );
+    }
 }
