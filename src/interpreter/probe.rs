@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -153,21 +153,33 @@ fn run_probe(
 }
 
 fn not_executable(executable: &Path, error: &io::Error) -> Error {
-    let reason = match (error.kind(), fs::read_link(executable)) {
-        (io::ErrorKind::NotFound, Ok(target)) => {
-            format!("it is a link to `{}`, which is not there", target.display())
-        }
-        (io::ErrorKind::NotFound, Err(_)) if executable.exists() => {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound if executable.exists() => {
             "the program that its first line names is not there".to_owned()
         }
-        (io::ErrorKind::NotFound, Err(_)) => "there is no such file".to_owned(),
-        (io::ErrorKind::PermissionDenied, _) => "it may not be executed".to_owned(),
+        io::ErrorKind::NotFound => match last_target(executable) {
+            Some(target) => format!("it is a link to `{}`, which is not there", target.display()),
+            None => "there is no such file".to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => "it may not be executed".to_owned(),
         _ => format!("the system says `{error}`"),
     };
     Error::NotExecutable {
         executable: executable.to_path_buf(),
         reason,
     }
+}
+
+/// Where a link that leads nowhere leads, by way of other links. `None` for what is no link.
+fn last_target(link: &Path) -> Option<PathBuf> {
+    /// More of them the system does not follow.
+    const MOST: usize = 40;
+    let next = |path: &PathBuf| {
+        let target = fs::read_link(path).ok()?;
+        Some(path.parent()?.join(target))
+    };
+    let way = std::iter::successors(Some(link.to_owned()), next);
+    way.skip(1).take(MOST).last()
 }
 
 /// All that a probed program did.

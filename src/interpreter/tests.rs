@@ -200,12 +200,20 @@ fn a_venv_above_the_project_and_a_broken_one() {
         "{broken}"
     );
     fs::create_dir_all(root.join(".venv/bin")).unwrap();
-    std::os::unix::fs::symlink("/gone/python3", root.join(".venv/bin/python")).unwrap();
-    let broken = discover().unwrap_err().to_string();
-    assert!(
-        broken.contains("it is a link to `/gone/python3`, which is not there"),
-        "{broken}"
-    );
+    let python = root.join(".venv/bin/python");
+    let is_link_to_what_is_gone = || {
+        let broken = discover().unwrap_err().to_string();
+        assert!(
+            broken.contains("it is a link to `/gone/python3`, which is not there"),
+            "{broken}"
+        );
+    };
+    std::os::unix::fs::symlink("/gone/python3", &python).unwrap();
+    is_link_to_what_is_gone();
+    // As `venv` makes them: by way of another one, which is there.
+    fs::rename(&python, root.join(".venv/bin/python3")).unwrap();
+    std::os::unix::fs::symlink("python3", &python).unwrap();
+    is_link_to_what_is_gone();
 }
 
 #[test]
