@@ -2,8 +2,10 @@
 //! meant.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
@@ -252,7 +254,7 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
         Ok(output.stdout)
     };
     let top = git(&["rev-parse", "--show-toplevel"])?;
-    let top = PathBuf::from(String::from_utf8_lossy(&top).trim());
+    let top = Path::new(OsStr::from_bytes(top.trim_ascii_end()));
     let mut names = git(&[
         "diff",
         "--name-only",
@@ -272,7 +274,7 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
     let changed: HashSet<PathBuf> = names
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
-        .map(|name| top.join(String::from_utf8_lossy(name).as_ref()))
+        .map(|name| top.join(OsStr::from_bytes(name)))
         .collect();
     // Of what lies in a submodule, or behind a linked directory, git names that alone.
     let is_named = |file: &Path| file.ancestors().any(|path| changed.contains(path));

@@ -76,6 +76,25 @@ fn a_project_in_a_directory_whose_name_is_no_text() {
 }
 
 #[test]
+fn what_has_changed_in_a_directory_whose_name_is_no_text() {
+    let project = Project::new();
+    let directory = project_below(&project, raw_name(b"caf\xe9"), "1 + 1");
+    let git = |words: &str| {
+        let mut command = Command::new("git");
+        command.args(words.split_whitespace());
+        project.surround(&mut command);
+        let output = command.current_dir(&directory).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    git("init --quiet");
+    git("-c user.name=tester -c user.email=tester@example.org commit --quiet --allow-empty -m one");
+    let ran = project.verify_with("list --changed", |command| {
+        command.current_dir(&directory);
+    });
+    assert_eq!(ran.stdout, "page.md:3  one/1  runs\n");
+}
+
+#[test]
 fn a_project_in_a_directory_with_a_quote() {
     is_found_below(Path::new("it's"));
 }
