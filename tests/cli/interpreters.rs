@@ -53,7 +53,7 @@ cat <<END
 
 verify-probe:{"implementation": "cpython", "version": [3, 12, 9], "full_version": "3.12.9", "executable": "$0",
 "base_executable": "$0", "prefix": "/nowhere", "base_prefix": "/nowhere", "purelib": "/nowhere", "library": [],
-"path": [], "free_threaded": false, "abi_flags": "", "multiarch": "", "library_names": ["libpython3.12.a"],
+"path": [], "sites": [], "free_threaded": false, "abi_flags": "", "multiarch": "", "library_names": ["libpython3.12.a"],
 "library_folders": ["/nowhere/lib"]}
 END
 "#;
