@@ -148,6 +148,27 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     })
 }
 
+/// What of the settings decides what sessions may read, as it can be told without looking through the machine: places
+/// of the book, where its recordings are, and `more`. A place in the project goes by where it lies in it, so that all
+/// this is the same wherever the project lies. `None` is a mistake, with which nothing runs.
+pub fn asked_for(
+    config: &Config,
+    more: &[PathBuf],
+) -> Option<(Vec<PathBuf>, Option<PathBuf>, Vec<PathBuf>)> {
+    let root = config.root.canonicalize().ok()?;
+    let place = |path: PathBuf| {
+        path.strip_prefix(&root)
+            .map_or(path.clone(), Path::to_owned)
+    };
+    let recordings = root.join(&config.expected).canonicalize().ok();
+    let more = more.iter().map(|path| path.canonicalize().map(place));
+    Some((
+        in_book(config).ok()?.into_iter().map(place).collect(),
+        recordings.map(place),
+        more.collect::<Result<_, _>>().ok()?,
+    ))
+}
+
 fn of_groups(directory: &Path) -> Vec<PathBuf> {
     if directory.join("cgroup.controllers").exists() {
         return vec![directory.to_owned()];

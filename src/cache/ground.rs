@@ -103,6 +103,7 @@ fn packages(python: &Interpreter, files: &mut Files) -> io::Result<Digest> {
 
 fn settings(terms: &Terms<'_>) -> Digest {
     let config = terms.config;
+    let (sandbox, more) = terms.sandbox;
     Digest::of_debug(&(
         (&config.limits, &config.environment, config.doctest),
         // Which examples share a session is not looked into where a page is not.
@@ -113,7 +114,7 @@ fn settings(terms: &Terms<'_>) -> Digest {
             config.is_project,
         ),
         (terms.strict, terms.timeout),
-        (terms.sandbox, &config.readable),
+        (sandbox, sandbox::asked_for(config, more)),
     ))
 }
 

@@ -10,6 +10,7 @@
 //! | `selecting` | which of them a command is about |
 //! | `typed_paths` | which page and which project a path means |
 //! | `caching` | what is not run again, and why |
+//! | `grounds` | what all sessions stand on: where examples may read, what a run inherits, whose key it is |
 //! | `sharding` | a run on several machines, and its reports made one |
 //! | `verdicts` | what is said of an example, and why |
 //! | `inline` | expectations that stand in the page itself |
@@ -46,6 +47,7 @@ mod cases;
 mod consoles;
 mod endings;
 mod finding;
+mod grounds;
 mod hostile;
 mod hosts;
 mod inline;

@@ -1,0 +1,113 @@
+//! What all sessions of a run stand on: a result that was made elsewhere, with other things to read, by another key or
+//! within other limits is no result here.
+
+use std::fs;
+use std::process::Command;
+
+use crate::project::Project;
+
+const PAGE: &str = "# One\n\n```python\nprint(1 + 1)\n#> 2\n```\n";
+
+/// How many sessions of a run were kept from an earlier one. `None` if it did not get so far.
+fn kept(project: &Project, words: &str, prepare: impl FnOnce(&mut Command)) -> Option<u64> {
+    let ran = project.verify_with(&format!("--format json {words}"), prepare);
+    let line = ran.stdout.lines().last()?;
+    let summary: serde_json::Value = serde_json::from_str(line).unwrap();
+    summary["sessions_from_cache"].as_u64()
+}
+
+/// A page that prints what a file of the project holds.
+fn reads(project: &Project, file: &str) -> String {
+    let path = project.path(file);
+    let path = path.display();
+    format!("# One\n\n```python\nprint(open('{path}').read())\n#> 1\n```\n")
+}
+
+/// Lets files look as if nobody had touched them for an hour: what was written a moment ago is not kept.
+fn age(project: &Project, names: &[&str]) {
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for name in names {
+        let file = fs::File::open(project.path(name)).unwrap();
+        file.set_modified(hour_ago).unwrap();
+    }
+}
+
+#[test]
+fn what_examples_may_read_counts() {
+    type Change = fn(&Project);
+    let cases: [(&str, &str, Change); 4] = [
+        (
+            "a directory of pages",
+            "pages = [\"book\", \"other\"]\n",
+            |project| {
+                project.write("verify.toml", "pages = [\"book\"]\n");
+            },
+        ),
+        ("where recordings are", "pages = [\".\"]\n", |project| {
+            project.write("verify.toml", "pages = [\".\"]\nexpected = \"other\"\n");
+        }),
+        (
+            "what is readable besides",
+            "pages = [\"book\"]\nreadable = [\"other\"]\n",
+            |project| project.write("verify.toml", "pages = [\"book\"]\n"),
+        ),
+        (
+            "something readable that is gone",
+            "pages = [\"book\", \"other\"]\nreadable = [\"more\"]\n",
+            |project| fs::remove_dir_all(project.path("more")).unwrap(),
+        ),
+    ];
+    for (what, settings, change) in cases {
+        let project = Project::book()
+            .with("verify.toml", settings)
+            .with("other/data.txt", "1")
+            .with("more/data.txt", "1");
+        project.write("book/page.md", reads(&project, "other/data.txt"));
+        age(&project, &["other/data.txt"]);
+        assert_eq!(kept(&project, "", |_| {}), Some(0), "{what}");
+        assert_eq!(kept(&project, "", |_| {}), Some(1), "{what}");
+        change(&project);
+        assert!(
+            !project.verify("").stdout.contains("from the cache"),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_home_among_the_pages_counts() {
+    let project = Project::book()
+        .with("verify.toml", "pages = [\"book\"]\n")
+        .with("book/home/file", "");
+    project.write("book/page.md", PAGE);
+    let at_home = |home: &str| {
+        let home = project.path(home);
+        kept(&project, "", |command| {
+            command.env("HOME", home);
+        })
+    };
+    assert_eq!(at_home("nowhere"), Some(0));
+    assert_eq!(at_home("elsewhere"), Some(1));
+    assert_eq!(at_home("book/home"), Some(0));
+}
+
+#[test]
+fn the_same_words_mean_another_place_from_elsewhere() {
+    let project = Project::book()
+        .with("verify.toml", "pages = [\"book\"]\n")
+        .with("one/data/file", "1")
+        .with("two/data/file", "1")
+        .with("book/page.md", PAGE);
+    let words = format!("--readable data {}", project.root().display());
+    let from = |directory: &str, words: &str| {
+        let directory = project.path(directory);
+        kept(&project, words, |command| {
+            command.current_dir(directory);
+        })
+    };
+    assert_eq!(from("one", &words), Some(0));
+    assert_eq!(from("one", &words), Some(1));
+    assert_eq!(from("two", &words), Some(0));
+    let words = words.replace("data", "one/data");
+    assert_eq!(from("", &words), Some(1), "by another name");
+}
