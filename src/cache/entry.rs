@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,9 +62,11 @@ pub(super) enum Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub(super) kind: InputKind,
-    /// Relative to the project where it lies in it.
+    /// As it was named. A session's working directory is its own, so that can only have been by all of its path.
     #[serde(with = "raw")]
     pub(super) path: PathBuf,
+    /// Where it lies in a project, that project's root: a session may read there what it may not elsewhere.
+    project: Option<Digest>,
     pub(super) digest: Option<Digest>,
 }
 
@@ -77,14 +80,20 @@ impl Input {
     pub(super) fn of(kind: InputKind, path: &Path, root: &Path) -> Input {
         Input {
             kind,
-            path: path.strip_prefix(root).unwrap_or(path).to_owned(),
+            path: path.to_owned(),
+            project: project_of(path, root),
             digest: state(kind, path),
         }
     }
 
     pub(super) fn is_as_it_was(&self, root: &Path) -> bool {
-        state(self.kind, &root.join(&self.path)) == self.digest
+        project_of(&self.path, root) == self.project && state(self.kind, &self.path) == self.digest
     }
+}
+
+fn project_of(path: &Path, root: &Path) -> Option<Digest> {
+    path.starts_with(root)
+        .then(|| Digest::of(root.as_os_str().as_bytes()))
 }
 
 fn state(kind: InputKind, path: &Path) -> Option<Digest> {

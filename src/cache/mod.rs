@@ -136,7 +136,10 @@ impl Cache {
                             parts: parts.up_to(count).to_vec(),
                         };
                     }
-                    Some(input) => Why::Changed(vec![format!("`{}`", input.path.display())]),
+                    Some(input) => {
+                        let name = input.path.strip_prefix(&self.root).unwrap_or(&input.path);
+                        Why::Changed(vec![format!("`{}`", name.display())])
+                    }
                 },
                 Kept::Nothing(reason) => Why::NeverKept(reason.clone()),
             };
@@ -585,12 +588,23 @@ mod tests {
         let file = input(InputKind::File, "data");
         let gone = input(InputKind::File, "gone");
         let folder = input(InputKind::Directory, "");
-        assert_eq!(file.path, Path::new("data"));
         let hold = || [&file, &gone, &folder].map(|input| input.is_as_it_was(root));
         assert_eq!(hold(), [true, true, true]);
         fs::write(root.join("data"), "2").unwrap();
         assert_eq!(hold(), [false, true, true]);
         fs::write(root.join("gone"), "").unwrap();
         assert_eq!(hold(), [false, false, false]);
+    }
+
+    #[test]
+    fn an_input_within_a_project_holds_for_that_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let [one, other] = ["one", "other"].map(|name| root.join(name));
+        let input = |place: &Path| Input::of(InputKind::File, &place.join("data"), &one);
+        let hold = |input: &Input| [&one, &other, root].map(|root| input.is_as_it_was(root));
+        assert_eq!(hold(&input(&one)), [true, false, false]);
+        assert_eq!(hold(&input(&other)), [true, false, false]);
+        assert_eq!(hold(&input(Path::new("/nowhere"))), [true, true, true]);
     }
 }

@@ -111,3 +111,30 @@ fn the_same_words_mean_another_place_from_elsewhere() {
     let words = words.replace("data", "one/data");
     assert_eq!(from("", &words), Some(1), "by another name");
 }
+
+#[test]
+fn a_project_that_moved_takes_along_what_names_no_place_in_it() {
+    let project = Project::book()
+        .with("verify.toml", "pages = [\"book\"]\nsession = \"heading\"\n")
+        .with("book/data.txt", "1");
+    let page = reads(&project, "book/data.txt") + "\n## Two\n\n```python\nprint(2)\n#> 2\n```\n";
+    project.write("book/page.md", page);
+    age(&project, &["book/data.txt"]);
+    assert_eq!(kept(&project, "", |_| {}), Some(0));
+    assert_eq!(kept(&project, "", |_| {}), Some(2));
+    let moved = project.root().with_file_name("moved");
+    let is_copied = Command::new("cp")
+        .arg("-a")
+        .args([project.root(), &moved])
+        .status();
+    assert!(is_copied.unwrap().success());
+    let there = |command: &mut Command| {
+        command.current_dir(&moved);
+    };
+    let text = project.verify_with("", there).stdout;
+    assert!(!text.contains("2 of 2 sessions from the cache"), "{text}");
+    fs::rename(project.root(), project.root().with_file_name("former")).unwrap();
+    assert_eq!(kept(&project, "", there), Some(1));
+    let ran = project.verify_with("--explain one/1", there);
+    assert_eq!(ran.status, 1, "{}", ran.text());
+}
