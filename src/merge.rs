@@ -440,6 +440,7 @@ fn interpreter(run: &RunLine) -> Interpreter {
         purelib: PathBuf::new(),
         library: Vec::new(),
         packages: Vec::new(),
+        path: Vec::new(),
         source: Source::named(&run.chosen_by).unwrap_or(Source::Flag),
     }
 }

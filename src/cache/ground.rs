@@ -68,8 +68,8 @@ fn interpreter(python: &Interpreter, files: &mut Files) -> io::Result<Digest> {
     Ok(digester.finish())
 }
 
-/// What is installed, by the lists of files and hashes that installers leave. What an editable
-/// installation points at is seen when a session imports it.
+/// What is installed, by the lists of files and hashes that installers leave; of the standard library, which
+/// modules there are. What an editable installation points at is seen when a session imports it.
 fn packages(python: &Interpreter, files: &mut Files) -> io::Result<Digest> {
     let mut digester = Digester::default();
     for directory in &python.packages {
@@ -97,6 +97,14 @@ fn packages(python: &Interpreter, files: &mut Files) -> io::Result<Digest> {
                 digester.add(files.digest(&path)?.bytes());
             }
         }
+    }
+    let is_library = |path: &&PathBuf| {
+        let mut library = python.library.iter();
+        library.any(|one| path.starts_with(one)) && !python.packages.contains(path)
+    };
+    for directory in python.path.iter().filter(is_library) {
+        let names = files.names(directory).ok();
+        digester.add(names.as_ref().map_or(&[], |digest| digest.bytes()));
     }
     Ok(digester.finish())
 }
@@ -149,12 +157,27 @@ impl Files {
     }
 
     fn digest(&mut self, file: &Path) -> io::Result<Digest> {
-        let appearance = digest::appearance(file)?;
+        self.known(file, Digest::of_file)
+    }
+
+    /// Of a directory, which looks different when a name comes or goes.
+    fn names(&mut self, directory: &Path) -> io::Result<Digest> {
+        self.known(directory, |directory| {
+            let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
+            let mut names = names.collect::<io::Result<Vec<_>>>()?;
+            names.retain(|name| name != "__pycache__");
+            names.sort();
+            Ok(Digest::of_debug(&names))
+        })
+    }
+
+    fn known(&mut self, path: &Path, look: fn(&Path) -> io::Result<Digest>) -> io::Result<Digest> {
+        let appearance = digest::appearance(path)?;
         let digest = match self.known.get(&appearance) {
             Some(digest) => *digest,
             None => {
                 self.is_changed = true;
-                Digest::of_file(file)?
+                look(path)?
             }
         };
         self.used.insert(appearance, digest);
@@ -173,5 +196,52 @@ impl Files {
         if let Ok(bytes) = postcard::to_stdvec(&self.used) {
             let _ = entry::write(&self.file, &self.seal, "files", &bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interpreter::Source;
+
+    #[test]
+    fn modules_that_come_into_the_standard_library_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let library = directory.path().join("lib");
+        let packages = library.join("site-packages");
+        let kept = directory.path().join("kept");
+        fs::create_dir_all(library.join("lib-dynload")).unwrap();
+        fs::create_dir(&packages).unwrap();
+        let python = Interpreter {
+            executable: PathBuf::new(),
+            version: (3, 12, 1),
+            full_version: "3.12.1".to_owned(),
+            implementation: "cpython".to_owned(),
+            libpython: PathBuf::new(),
+            prefix: PathBuf::new(),
+            base_executable: PathBuf::new(),
+            purelib: packages.clone(),
+            library: vec![library.clone()],
+            path: ["python.zip", "lib", "lib/lib-dynload", "lib/site-packages"]
+                .map(|name| directory.path().join(name))
+                .into(),
+            packages: vec![packages],
+            source: Source::Flag,
+        };
+        let look = || {
+            let mut files = Files::open(&kept, Seal::new(b""));
+            let digest = super::packages(&python, &mut files).unwrap();
+            files.save();
+            digest
+        };
+        let mut before = look();
+        for name in ["tkinter", "lib-dynload/_tkinter.so"] {
+            assert_eq!(look(), before);
+            fs::create_dir(library.join(name)).unwrap();
+            assert_ne!(look(), before, "{name}");
+            before = look();
+        }
+        fs::create_dir(library.join("__pycache__")).unwrap();
+        assert_eq!(look(), before);
     }
 }

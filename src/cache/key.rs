@@ -3,6 +3,8 @@
 //! Lines and prose are no part of it: an example may move and its page be rewritten around it. Each part
 //! is a digest of everything that `Debug` shows of it, so that a new attribute counts from its first day.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use pep440_rs::Version;
@@ -114,7 +116,7 @@ impl Parts {
                 .recording
                 .as_ref()
                 .map(|recording| recording.with_extension("").join(name));
-            let kept = file.and_then(|file| std::fs::read(file).ok());
+            let kept = file.and_then(|file| fs::read(file).ok());
             self.add(
                 format!("the recorded file `{name}`"),
                 Digest::of_debug(&kept.map(|bytes| Digest::of(&bytes))),
@@ -122,12 +124,11 @@ impl Parts {
         }
         for need in &example.attributes.requires {
             let found = match need {
-                // The installed packages are known as a whole.
-                Need::Module(_) => continue,
+                Need::Module(name) => module(session.interpreter, name),
                 Need::Program(name) => program(session.interpreter, name),
                 Need::Root => Digest::of_debug(&rustix::process::geteuid().is_root()),
             };
-            self.add(format!("the {need}"), found);
+            self.add(need.to_string(), found);
         }
         self.ends.push(self.all.len());
     }
@@ -135,6 +136,25 @@ impl Parts {
     fn add(&mut self, name: String, digest: Digest) {
         self.all.push((name, digest));
     }
+}
+
+/// What may be a module in the directories that path files have added: of all others the names are known as a whole.
+fn module(interpreter: &Interpreter, name: &str) -> Digest {
+    let mut found = Vec::new();
+    for directory in interpreter.added_directories() {
+        let mut directory = directory.clone();
+        for part in name.split('.') {
+            let is_named = |entry: &fs::DirEntry| {
+                let name = entry.file_name();
+                name.as_bytes().split(|&byte| byte == b'.').next() == Some(part.as_bytes())
+            };
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            found.extend(entries.filter(is_named).map(|entry| entry.path()));
+            directory.push(part);
+        }
+    }
+    found.sort();
+    Digest::of_debug(&found)
 }
 
 fn program(interpreter: &Interpreter, name: &str) -> Digest {

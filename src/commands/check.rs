@@ -192,7 +192,7 @@ impl Project {
             .map(|(page, recording)| {
                 self.selection.is_everything()
                     && on.shard.is_none()
-                    && depends_on_its_text(page)
+                    && depends_on_its_text(page, on.interpreter)
                     && record::orphaned_entries(page, recording).is_empty()
             })
             .collect();
@@ -373,11 +373,13 @@ fn may_pass_over(arguments: &cli::Check, settings: &Settings) -> bool {
 }
 
 /// Whether what stands on a page and in its recording decides, together with what holds for all pages.
-fn depends_on_its_text(page: &Page) -> bool {
+fn depends_on_its_text(page: &Page, interpreter: &Interpreter) -> bool {
+    let is_known = |need: &Need| {
+        matches!(need, Need::Module(_)) && interpreter.added_directories().next().is_none()
+    };
     let needs_more = |example: &Example| {
         let attributes = &example.attributes;
-        let is_module = |need: &Need| matches!(need, Need::Module(_));
-        !attributes.artifacts.is_empty() || !attributes.requires.iter().all(is_module)
+        !attributes.artifacts.is_empty() || !attributes.requires.iter().all(is_known)
     };
     !page.examples.iter().any(needs_more)
 }

@@ -279,6 +279,7 @@ mod tests {
                 purelib: self.root().join("site"),
                 library: Vec::new(),
                 packages: Vec::new(),
+                path: Vec::new(),
                 source: Source::Flag,
             }
         }

@@ -177,6 +177,7 @@ pub(super) fn admit(candidate: &Path, facts: &Facts, source: Source) -> Result<I
         purelib: facts.purelib.0.clone(),
         library: facts.library.iter().map(|wire| wire.0.clone()).collect(),
         packages: facts.packages(),
+        path: facts.path.iter().map(|wire| wire.0.clone()).collect(),
         source,
     })
 }
@@ -249,6 +250,7 @@ mod tests {
             purelib: root.join("site"),
             library: vec![root.join("lib")],
             packages: vec![root.join("site")],
+            path: ["lib", "site", "own"].map(|name| root.join(name)).into(),
             source: Source::Flag,
         };
         assert_eq!(python, expected);

@@ -55,6 +55,8 @@ pub struct Interpreter {
     pub library: Vec<PathBuf>,
     /// The directories on `sys.path` that packages are installed in.
     pub packages: Vec<PathBuf>,
+    /// All of `sys.path`, apart from what a program brings.
+    pub path: Vec<PathBuf>,
     pub source: Source,
 }
 
@@ -62,6 +64,14 @@ impl Interpreter {
     /// The directories whose contents come with this Python and its packages.
     pub fn known_directories(&self) -> impl Iterator<Item = &PathBuf> {
         self.library.iter().chain(&self.packages)
+    }
+
+    /// The directories that path files have added, which are a project's own.
+    pub fn added_directories(&self) -> impl Iterator<Item = &PathBuf> {
+        let is_known = |path: &&PathBuf| self.known_directories().any(|one| path.starts_with(one));
+        let path = self.path.iter().filter(move |path| !is_known(path));
+        // The archive that comes first on it is mostly not there.
+        path.filter(|path| path.is_dir())
     }
 
     /// From the oldest to the newest, a pre-release before its release.

@@ -308,6 +308,7 @@ pub(super) mod sample {
             purelib: PathBuf::from("/python/lib"),
             library: Vec::new(),
             packages: Vec::new(),
+            path: Vec::new(),
             source: Source::Flag,
         }
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::project::Project;
+use crate::project::{PYTHON, Project, minor};
 
 const PAGE: &str = "# One\n\n```python\nprint(1 + 1)\n#> 2\n```\n";
 
@@ -137,4 +137,48 @@ fn a_project_that_moved_takes_along_what_names_no_place_in_it() {
     assert_eq!(kept(&project, "", there), Some(1));
     let ran = project.verify_with("--explain one/1", there);
     assert_eq!(ran.status, 1, "{}", ran.text());
+}
+
+#[test]
+fn a_module_that_appears_in_a_directory_of_a_path_file_counts() {
+    let project = Project::book()
+        .with("verify.toml", "pages = [\"book\"]\nsession = \"heading\"\n")
+        .with("own/other.py", "")
+        .with("own/package/__init__.py", "");
+    let needs = |name: &str| format!("```python requires=\"{name}\"\nprint(2)\n#> 2\n```\n");
+    let page = format!(
+        "# Needs\n\n## One\n\n{}\n## Two\n\n{}",
+        needs("late"),
+        needs("package.late")
+    );
+    project.write("book/page.md", page);
+    let made = Command::new(&PYTHON.executable)
+        .args(["-m", "venv", "--without-pip", ".venv"])
+        .current_dir(project.root())
+        .status();
+    assert!(made.unwrap().success());
+    let packages = format!(".venv/lib/python{}/site-packages", minor(&PYTHON));
+    let own = project.path("own");
+    project.write(&format!("{packages}/own.pth"), own.display().to_string());
+    let skipped = |expected: u64| {
+        let ran = project.verify("--format json");
+        let line = ran.stdout.lines().last().unwrap_or_default();
+        let summary: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(summary["counts"]["skipped"], expected, "{summary}");
+        // The shortest way, which reads no page, comes to the same.
+        let text = project.verify("").stdout;
+        assert!(text.contains(&format!("{expected} skipped")), "{text}");
+        summary["sessions_from_cache"].as_u64()
+    };
+    assert_eq!(skipped(2), Some(0));
+    assert_eq!(skipped(2), Some(2));
+    project.write("own/unrelated.py", "");
+    assert_eq!(skipped(2), Some(2));
+    project.write("own/late.py", "");
+    assert_eq!(skipped(1), Some(1));
+    project.write("own/package/late.py", "");
+    skipped(0);
+    assert_eq!(skipped(0), Some(2));
+    fs::remove_file(project.path("own/late.py")).unwrap();
+    skipped(1);
 }
