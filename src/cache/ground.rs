@@ -41,6 +41,7 @@ pub(super) fn parts(terms: &Terms<'_>, files: &mut Files) -> io::Result<Vec<(Str
             "what examples can be kept from on this machine",
             machine(terms),
         ),
+        ("the limits and processors that sessions get", inherited()),
     ]
     .map(|(name, digest)| (name.to_owned(), digest))
     .into())
@@ -130,6 +131,24 @@ fn settings(terms: &Terms<'_>) -> Digest {
 fn machine(terms: &Terms<'_>) -> Digest {
     let told = (terms.sandbox.0 != Sandbox::Off).then(sandbox::machine);
     Digest::of_debug(&told)
+}
+
+/// What sessions have from the process that started this one, and an example can meet or look at. Of the limits that
+/// every session gets from us, that is how high they may be.
+///
+/// How many processes a user may have is left out: the kernel makes that of the memory it finds, so that hardly two
+/// machines would share results.
+fn inherited() -> Digest {
+    use rustix::process::{Resource, getpriority_process, getrlimit};
+    let limits = [Resource::As, Resource::Cpu, Resource::Data, Resource::Stack].map(getrlimit);
+    let highest = [Resource::Fsize, Resource::Nofile].map(|limit| getrlimit(limit).maximum);
+    #[cfg(target_os = "linux")]
+    let processors = rustix::thread::sched_getaffinity(None)
+        .map(|usable| usable.count())
+        .ok();
+    #[cfg(not(target_os = "linux"))]
+    let processors = std::thread::available_parallelism().ok();
+    Digest::of_debug(&(limits, highest, processors, getpriority_process(None).ok()))
 }
 
 /// Digests of files' contents, remembered by the files' appearance.

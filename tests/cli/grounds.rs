@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::project::{PYTHON, Project, minor};
+use crate::project::{PYTHON, Project, VERIFY, minor, skipped};
 
 const PAGE: &str = "# One\n\n```python\nprint(1 + 1)\n#> 2\n```\n";
 
@@ -181,4 +181,36 @@ fn a_module_that_appears_in_a_directory_of_a_path_file_counts() {
     assert_eq!(skipped(0), Some(2));
     fs::remove_file(project.path("own/late.py")).unwrap();
     skipped(1);
+}
+
+#[test]
+fn what_sessions_inherit_counts() {
+    let project = Project::book().with("page.md", PAGE);
+    let kept_by = |before: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{before} \"$VERIFY\" --format json")]);
+        project.surround(&mut shell);
+        let ran = project.ran(shell.env("VERIFY", VERIFY).output().unwrap());
+        let line = ran.stdout.lines().last().unwrap_or_default();
+        let summary: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {}", ran.text()));
+        summary["sessions_from_cache"].as_u64()
+    };
+    assert_eq!(kept_by(""), Some(0));
+    assert_eq!(kept_by(""), Some(1));
+    for before in [
+        "ulimit -S -s 4096;",
+        "ulimit -S -d 4000000;",
+        "ulimit -n 512;",
+        "nice -n 3",
+    ] {
+        assert_eq!(kept_by(before), Some(0), "{before}");
+        assert_eq!(kept_by(before), Some(1), "{before}");
+    }
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        return skipped("there is one processor");
+    }
+    let one = "taskset -c $(taskset -c -p $$ | grep -o '[0-9]*$')";
+    assert_eq!(kept_by(one), Some(0));
+    assert_eq!(kept_by(one), Some(1));
 }
