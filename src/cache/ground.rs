@@ -42,6 +42,7 @@ pub(super) fn parts(terms: &Terms<'_>, files: &mut Files) -> io::Result<Vec<(Str
             machine(terms),
         ),
         ("the limits and processors that sessions get", inherited()),
+        ("`VERIFY_CACHE_KEY`", files.seal.mark()),
     ]
     .map(|(name, digest)| (name.to_owned(), digest))
     .into())

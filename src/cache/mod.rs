@@ -1,6 +1,7 @@
 //! Results of sessions that passed, kept for as long as nothing changes that they depend on.
 //!
-//! A page has a file for each *ground*: this program, an interpreter with its packages, and the settings.
+//! A page has a file for each *ground*: this program, an interpreter with its packages, the settings, and what else
+//! all sessions of a run have in common.
 //! In it stands, first, what to report if neither the page nor its recording has changed by a byte; then,
 //! for each session, its key and its results. What a session read while it ran is kept with them and
 //! looked at again. Failures are never kept, and neither is a session that did something whose sources
@@ -188,9 +189,12 @@ impl Cache {
         let Some((_, latest)) = others.last() else {
             return Vec::new();
         };
-        let before = entry::read(&latest.join(GROUND_FILE), &self.seal, GROUND_FILE)
+        // What another key has sealed is nothing to compare with.
+        let Some(before) = entry::read(&latest.join(GROUND_FILE), &self.seal, GROUND_FILE)
             .and_then(|bytes| postcard::from_bytes::<Vec<(String, Digest)>>(&bytes).ok())
-            .unwrap_or_default();
+        else {
+            return Vec::new();
+        };
         self.parts
             .iter()
             .filter(|part| !before.contains(part))

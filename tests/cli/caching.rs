@@ -574,6 +574,19 @@ fn what_was_written_without_the_key_is_not_believed() {
     assert_eq!(kept("ours"), 0);
     assert_eq!(kept("ours"), 2);
     assert_eq!(kept("theirs"), 0);
+    // Nor if it is put where they look.
+    let cache = project.path(".verify/cache");
+    let entries = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap());
+    let mut grounds: Vec<_> = entries.map(|entry| entry.path()).collect();
+    grounds.retain(|path| path.is_dir());
+    assert_eq!(grounds.len(), 3);
+    let aside = cache.join("aside");
+    let places = [&aside, &grounds[0], &grounds[1], &grounds[2], &aside];
+    for pair in places.windows(2) {
+        fs::rename(pair[1], pair[0]).unwrap();
+    }
+    assert_eq!(kept("ours"), 0);
+    assert_eq!(kept("theirs"), 0);
     ran(&project, 2, 0);
 }
 

@@ -214,3 +214,29 @@ fn what_sessions_inherit_counts() {
     assert_eq!(kept_by(one), Some(0));
     assert_eq!(kept_by(one), Some(1));
 }
+
+#[test]
+fn each_key_keeps_its_own() {
+    let project = Project::book().with("page.md", PAGE);
+    let by = |key: Option<&str>| {
+        kept(&project, "", |command| {
+            if let Some(key) = key {
+                command.env("VERIFY_CACHE_KEY", key);
+            }
+        })
+    };
+    let keys = [Some("ours"), Some("theirs"), None];
+    for key in keys {
+        assert_eq!(by(key), Some(0), "{key:?}");
+    }
+    for key in keys {
+        assert_eq!(by(key), Some(1), "{key:?}");
+    }
+    // Nothing is told of what another key has sealed.
+    let text = project
+        .verify_with("--explain one/1", |command| {
+            command.env("VERIFY_CACHE_KEY", "new");
+        })
+        .stdout;
+    assert!(text.contains("it has not run here before"), "{text}");
+}
