@@ -130,7 +130,8 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     readable.extend(of_python(interpreter));
     let mut hidden = unreadable_to_others(Path::new("/etc"));
     let mut sources = elsewhere(&interpreter.purelib);
-    sources.extend(in_book(config)?);
+    let recordings = config.root.join(&config.expected).canonicalize().ok();
+    sources.extend(in_book(config, recordings.as_deref())?);
     for path in &sources {
         hidden.extend(private_parts(path, config));
     }
@@ -239,18 +240,24 @@ fn editable(origin: &[u8]) -> Option<PathBuf> {
 }
 
 /// The directories of pages, and what `readable` names. All of it lies below `verify.toml`, which comes with
-/// a stranger's pull request like the pages; and a directory that holds somebody's home is no book.
-fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
+/// a stranger's pull request like the pages; and a directory that holds somebody's home is no book. Pages may be
+/// hidden or lie among the recordings, but are then all that is read of that.
+fn in_book(config: &Config, recordings: Option<&Path>) -> Result<Vec<PathBuf>> {
     if !config.is_project {
         return Ok(Vec::new());
     }
     let root = config.root.canonicalize()?;
     let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    let is_outside_or_hidden = |path: &Path| {
+        let below = path.strip_prefix(&root).unwrap_or(Path::new(".."));
+        below.iter().any(is_hidden)
+    };
+    let is_recorded = |path: &Path| recordings.is_some_and(|all| path.starts_with(all));
     let mut paths: Vec<PathBuf> = config
         .pages
         .iter()
         .filter_map(|pages| root.join(pages).canonicalize().ok())
-        .filter(|path| path.starts_with(&root))
+        .filter(|path| !is_outside_or_hidden(path) && !is_recorded(path))
         .filter(|path| !home.as_ref().is_some_and(|home| home.starts_with(path)))
         .collect();
     for name in &config.readable {
@@ -258,10 +265,14 @@ fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
         let Ok(path) = root.join(name).canonicalize() else {
             bail!("`readable` names `{shown}`, which does not exist");
         };
-        let below = path.strip_prefix(&root).unwrap_or(Path::new(".."));
-        if below.iter().any(is_hidden) || path == root {
+        if is_outside_or_hidden(&path) || path == root {
             bail!(
                 "`readable` names `{shown}`, which is hidden or not below `verify.toml`; only you can allow that, with `--readable`"
+            );
+        }
+        if is_recorded(&path) {
+            bail!(
+                "`readable` names `{shown}`, where the recordings are: an example could look up what is expected of it; only you can allow that, with `--readable`"
             );
         }
         paths.push(path);

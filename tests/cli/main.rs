@@ -18,6 +18,7 @@
 //! | `preloading` | packages that are imported once for several sessions |
 //! | `sandbox` | what keeps examples in, and what must work in it |
 //! | `layers` | the file systems of sessions, wherever what they may read lies |
+//! | `private` | what examples see of a project and of what they import from it |
 //! | `recording` | what `record` writes and keeps |
 //! | `proving` | what `record` refuses, and what passes by luck |
 //! | `output_in_pages` | blocks of output that `record` keeps in the pages |
@@ -62,6 +63,7 @@ mod mistakes;
 mod nobody;
 mod odd_paths;
 mod preloading;
+mod private;
 mod project;
 mod proving;
 mod readme;

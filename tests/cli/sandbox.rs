@@ -33,7 +33,7 @@ fn holding(project: &Project, words: &str, prepare: impl FnOnce(&mut Command)) -
     clippy::print_stderr,
     reason = "a test that cannot be made has to say so"
 )]
-fn is_whole(project: &Project) -> bool {
+pub(crate) fn is_whole(project: &Project) -> bool {
     let whole = holding(project, "", |_| {}).len() == 4;
     if !whole {
         eprintln!("not tried: this machine has no whole sandbox");
