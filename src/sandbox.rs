@@ -3,7 +3,7 @@
 //! The list names what may be read. Nothing is on it because it might be useful: a file that is not needed
 //! to run Python, the book's packages or ordinary programs stays out, and with it whoever's it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -128,13 +128,24 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     readable.extend(SYSTEM.iter().map(PathBuf::from));
     readable.extend(of_groups(Path::new(GROUPS)));
     readable.extend(of_python(interpreter));
-    let mut hidden = unreadable_to_others(Path::new("/etc"));
-    let mut sources = elsewhere(&interpreter.purelib);
+    let real = readable.iter().filter_map(|path| path.canonicalize().ok());
+    let whole: HashSet<PathBuf> = real.collect();
     let recordings = config.root.join(&config.expected).canonicalize().ok();
-    sources.extend(in_book(config, recordings.as_deref())?);
-    for path in &sources {
-        hidden.extend(private_parts(path, config));
+    let mut sources = BTreeSet::new();
+    let mut named = elsewhere(&interpreter.purelib);
+    named.extend(in_book(config, recordings.as_deref())?);
+    for path in named {
+        // What is private is told by where it lies, and whoever goes by a link has to find that, too. The whole
+        // machine is no source.
+        if let Ok(real) = path.canonicalize()
+            && real.parent().is_some()
+        {
+            sources.insert(real);
+            readable.insert(path);
+        }
     }
+    let mut hidden = unreadable_to_others(Path::new("/etc"));
+    hidden.extend(private_parts(&sources, &whole, recordings));
     readable.extend(sources);
     for path in more {
         let Ok(path) = path.canonicalize() else {
@@ -284,17 +295,40 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// What stays out of a directory of the book: whatever begins with a dot, such as `.git` and `.env`, and
-/// the recordings, so that no example can look up what is expected of it.
-fn private_parts(directory: &Path, config: &Config) -> Vec<PathBuf> {
-    let recordings = config.root.join(&config.expected).canonicalize().ok();
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(is_hidden) || Some(path) == recordings.as_ref())
-        .collect()
+/// What stays out of directories of the book and of packages that are edited in place, however deep it lies: whatever
+/// begins with a dot, such as `.git` and `.env`; the recordings, so that no example can look up what is expected of
+/// it; and what `npm` installed, which has more names with a dot than anybody could cover one by one. What is
+/// readable as a `whole` is Python's.
+///
+/// This is looked through for every host, so it goes by what directories say of their entries, and asks no file.
+fn private_parts(
+    sources: &BTreeSet<PathBuf>,
+    whole: &HashSet<PathBuf>,
+    recordings: Option<PathBuf>,
+) -> Vec<PathBuf> {
+    let mut private = Vec::new();
+    let mut unseen = sources.clone();
+    while let Some(source) = unseen.pop_first() {
+        let mut directories = vec![source];
+        while let Some(directory) = directories.pop() {
+            unseen.remove(&directory);
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if is_hidden(&name) || name == "node_modules" {
+                    private.push(entry.path());
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let path = entry.path();
+                    if !whole.contains(&path) && recordings.as_ref() != Some(&path) {
+                        directories.push(path);
+                    }
+                }
+            }
+        }
+    }
+    private.retain(|path| !sources.contains(path));
+    let lies_in = |path: &PathBuf| sources.iter().any(|source| path.starts_with(source));
+    private.extend(recordings.filter(lies_in));
+    private
 }
 
 /// Files and directories below this one that not everybody may read: keys, password hashes, tokens. As an
@@ -364,6 +398,62 @@ mod tests {
         let mut found = unreadable_to_others(directory.path());
         found.sort();
         assert_eq!(found, [shadow, key, private]);
+    }
+
+    #[test]
+    fn private_parts_are_found_once_and_however_deep_they_lie() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let put = |name: &str| {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        for name in [
+            ".env",
+            "docs/page.md",
+            "docs/a/b/.env",
+            "docs/a/.secret/.deeper",
+            "docs/node_modules/x/.npmignore",
+            "docs/recordings/.draft",
+            "venv/lib/.libs/x",
+            "other/.env",
+            ".src/lib/.env",
+        ] {
+            put(name);
+        }
+        std::os::unix::fs::symlink("../other", root.join("docs/link")).unwrap();
+        let all = |names: &[&str]| names.iter().map(|name| root.join(name)).collect();
+        let find = |sources: &[&str]| {
+            let whole = HashSet::from([root.join("venv/lib")]);
+            let recordings = Some(root.join("docs/recordings"));
+            let sources: Vec<PathBuf> = all(sources);
+            let mut found = private_parts(&sources.into_iter().collect(), &whole, recordings);
+            found.sort();
+            found
+        };
+        let of_docs = [
+            "docs/a/.secret",
+            "docs/a/b/.env",
+            "docs/node_modules",
+            "docs/recordings",
+        ];
+        let expected: Vec<PathBuf> = all(&of_docs);
+        assert_eq!(find(&["docs"]), expected);
+        assert_eq!(find(&["docs", "docs/a", "docs/page.md"]), expected);
+        let expected: Vec<PathBuf> =
+            all(&[&[".env", ".src"], &of_docs[..], &["other/.env"]].concat());
+        assert_eq!(find(&["", "docs", "other"]), expected);
+        // What is named itself is to be read.
+        let expected: Vec<PathBuf> = all(&["docs/node_modules/x/.npmignore", ".src/lib/.env"]);
+        let found = find(&["", "docs/node_modules", ".src"]);
+        assert!(
+            expected.iter().all(|path| found.contains(path)),
+            "{found:?}"
+        );
+        let named: Vec<PathBuf> = all(&["docs/node_modules", ".src"]);
+        assert!(!named.iter().any(|path| found.contains(path)), "{found:?}");
+        assert_eq!(find(&["other"]), all(&["other/.env"]) as Vec<PathBuf>);
     }
 
     #[test]

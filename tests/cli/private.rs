@@ -109,3 +109,95 @@ fn pages_make_nothing_hidden_readable() {
     prints(&project, "docs/page.md", "data\nno\nno\nno\nno\nno\n");
     prints(&project, "docs/.drafts/draft.md", "checked\n");
 }
+
+#[test]
+fn hidden_names_are_hidden_however_deep_they_lie() {
+    if !is_tried() {
+        return;
+    }
+    let secrets = [
+        "docs/.env",
+        "docs/sub/.env",
+        "docs/sub/.secret/f",
+        "docs/sub/sub/sub/.env",
+        "docs/node_modules/x/.env",
+    ];
+    let project = Project::new().with("docs/sub/data", "data");
+    let project = secrets[..5]
+        .iter()
+        .fold(project, |project, secret| project.with(secret, "TOKEN=1"));
+    let paths = [&["docs/sub/data"], &secrets[..]].concat();
+    project.write("docs/page.md", looking_at(&project, &paths));
+    let expected = format!("data\n{}", "no\n".repeat(secrets.len()));
+    for pages in ["docs", "."] {
+        project.write("verify.toml", format!("pages = [{pages:?}]\n"));
+        prints(&project, "docs/page.md", &expected);
+    }
+}
+
+#[test]
+fn recordings_are_hidden_wherever_they_lie() {
+    if !is_tried() {
+        return;
+    }
+    let recording = "tests/expected/notes";
+    let project = Project::new()
+        .with(recording, "secret")
+        .with("tests/data", "data");
+    symlink("tests/expected", project.path(".recordings")).unwrap();
+    let paths = ["tests/data", recording, ".recordings/notes"];
+    project.write("page.md", looking_at(&project, &paths));
+    for expected in ["tests/expected", ".recordings"] {
+        for places in [
+            "pages = [\".\"]",
+            "readable = [\"tests\"]\npages = [\"page.md\"]",
+        ] {
+            let settings = format!("{places}\nexpected = {expected:?}\n");
+            project.write("verify.toml", settings);
+            prints(&project, "page.md", "data\nno\nno\n");
+        }
+        for readable in ["tests/expected", ".recordings", "tests/expected/notes"] {
+            let settings = format!("readable = [{readable:?}]\nexpected = {expected:?}\n");
+            project.write("verify.toml", settings);
+            let ran = project.verify("");
+            assert_eq!(ran.status, 2, "{}", ran.text());
+            let message = format!(
+                "error: `readable` names `{readable}`, where the recordings are: an example could look up what is expected of it; only you can allow that, with `--readable`\n"
+            );
+            assert_eq!(ran.stderr, message);
+        }
+    }
+}
+
+#[test]
+fn a_link_to_an_editable_project_shows_nothing_hidden_of_it() {
+    if !is_tried() {
+        return;
+    }
+    let project = Project::new()
+        .with("verify.toml", "pages = [\"docs\"]\n")
+        .with(".git/config", "secret")
+        .with("sub/.env", "secret")
+        .with("expected/notes", "secret")
+        .with("edited.py", "ANSWER = 42\n");
+    let packages = environment(&project);
+    let link = beside(&project, "link");
+    symlink(project.root(), &link).unwrap();
+    let link = link.to_str().unwrap();
+    let linked = |name: &str| format!("{link}/{name}");
+    let secrets = [
+        ".git/config",
+        &linked(".git/config"),
+        "sub/.env",
+        &linked("sub/.env"),
+        "expected/notes",
+        &linked("expected/notes"),
+        "edited.py",
+    ];
+    project.write("docs/page.md", looking_at(&project, &secrets));
+    put(&packages.join("edited.pth"), link);
+    let expected = format!("{}ANSWER = 42\n\n", "no\n".repeat(6));
+    prints(&project, "docs/page.md", &expected);
+    put(&packages.join("edited.pth"), "../../../..");
+    prints(&project, "docs/page.md", &expected);
+}

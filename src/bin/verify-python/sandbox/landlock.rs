@@ -62,8 +62,11 @@ impl Rules {
         let mut readable: Vec<PathBuf> = if own_root {
             setup.readable.clone()
         } else {
-            let around = |path: &PathBuf| without(path, &setup.hidden);
-            setup.readable.iter().flat_map(around).collect()
+            // What is hidden is named by where it is, whatever links lead there.
+            let real = |path: &PathBuf| path.canonicalize().ok();
+            let around = |path: PathBuf| without(&path, &setup.hidden);
+            let readable = setup.readable.iter().filter_map(real);
+            readable.flat_map(around).collect()
         };
         readable.push(PathBuf::from("/proc"));
         readable.push(scratch_root.join("bin"));
