@@ -4,12 +4,14 @@
 //! to run Python, the book's packages or ordinary programs stays out, and with it whoever's it is.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use percent_encoding::percent_decode_str;
 
 use crate::config::Config;
 use crate::interpreter::Interpreter;
@@ -128,11 +130,12 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     readable.extend(SYSTEM.iter().map(PathBuf::from));
     readable.extend(of_groups(Path::new(GROUPS)));
     readable.extend(of_python(interpreter));
+    readable.extend(unpacked(&interpreter.packages));
     let real = readable.iter().filter_map(|path| path.canonicalize().ok());
     let whole: HashSet<PathBuf> = real.collect();
     let recordings = config.root.join(&config.expected).canonicalize().ok();
     let mut sources = BTreeSet::new();
-    let mut named = elsewhere(&interpreter.purelib);
+    let mut named = elsewhere(interpreter);
     named.extend(in_book(config, recordings.as_deref())?);
     for path in named {
         // What is private is told by where it lies, and whoever goes by a link has to find that, too. The whole
@@ -202,6 +205,7 @@ fn of_python(interpreter: &Interpreter) -> Vec<PathBuf> {
     paths.push(interpreter.executable.clone());
     paths.push(interpreter.base_executable.clone());
     paths.push(interpreter.libpython.clone());
+    paths.extend(interpreter.packages.iter().cloned());
     paths
 }
 
@@ -218,28 +222,38 @@ fn of_prefix(prefix: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Directories outside of `site-packages` from which its packages are imported: `.pth` files name them,
-/// and so do packages that were installed to be edited in place.
-fn elsewhere(purelib: &Path) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(purelib).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let extension = path.extension().unwrap_or_default();
-        if extension == "pth" {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            let lines = text.lines().map(str::trim_end);
-            paths.extend(
-                lines
-                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                    .map(|line| purelib.join(line))
-                    .filter(|path| path.is_dir()),
-            );
-        } else if extension == "dist-info" {
-            let origin = fs::read(path.join("direct_url.json")).unwrap_or_default();
-            paths.extend(editable(&origin));
-        }
-    }
+/// Where the files of packages lie that an installer only linked, as uv does if told to: each in a directory of its
+/// cache that has all of one package and nothing else.
+fn unpacked(packages: &[PathBuf]) -> Vec<PathBuf> {
+    let directory = |about: PathBuf| {
+        let linked = about.join(fs::read_link(about.join("METADATA")).ok()?);
+        let theirs = linked.parent()?;
+        let is_same = theirs.file_name() == about.file_name();
+        theirs.parent().filter(|_| is_same).map(Path::to_owned)
+    };
+    about_packages(packages).filter_map(directory).collect()
+}
+
+/// What is imported from outside of the directories of packages: what path files put on `sys.path`, and packages that
+/// were installed to be edited in place.
+fn elsewhere(interpreter: &Interpreter) -> Vec<PathBuf> {
+    let is_known = |path: &PathBuf| {
+        let mut known = interpreter.known_directories();
+        known.any(|known| path.starts_with(known))
+    };
+    let mut paths = interpreter.path.clone();
+    paths.retain(|path| !is_known(path));
+    let origins = about_packages(&interpreter.packages)
+        .filter_map(|about| fs::read(about.join("direct_url.json")).ok());
+    paths.extend(origins.filter_map(|origin| editable(&origin)));
     paths
+}
+
+/// What installers say of each package.
+fn about_packages(directories: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    let entries = directories.iter().flat_map(fs::read_dir).flatten();
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "dist-info"))
 }
 
 /// The directory in a `direct_url.json` (PEP 610) that says its package is edited in place.
@@ -247,7 +261,8 @@ fn editable(origin: &[u8]) -> Option<PathBuf> {
     let origin: serde_json::Value = serde_json::from_slice(origin).ok()?;
     let is_editable = origin["dir_info"]["editable"].as_bool()?;
     let path = origin["url"].as_str()?.strip_prefix("file://")?;
-    is_editable.then(|| PathBuf::from(path.replace("%20", " ")))
+    let path = percent_decode_str(path).collect();
+    is_editable.then(|| PathBuf::from(OsString::from_vec(path)))
 }
 
 /// The directories of pages, and what `readable` names. All of it lies below `verify.toml`, which comes with
@@ -378,6 +393,7 @@ pub fn uses_network(source: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interpreter::Source;
 
     #[test]
     fn what_only_some_may_read_is_left_out() {
@@ -457,24 +473,52 @@ mod tests {
     }
 
     #[test]
-    fn packages_that_are_edited_in_place_are_found() {
+    fn a_source_is_known_by_its_link_and_hidden_by_its_place() {
         let directory = tempfile::tempdir().unwrap();
-        let source = directory.path().join("src");
-        fs::create_dir(&source).unwrap();
-        let pth = format!("import something\n{}\n/nowhere\n", source.display());
-        fs::write(directory.path().join("x.pth"), pth).unwrap();
-        let info = directory.path().join("y-1.0.dist-info");
-        fs::create_dir(&info).unwrap();
-        fs::write(
-            info.join("direct_url.json"),
-            r#"{"url": "file:///home/me/y", "dir_info": {"editable": true}}"#,
-        )
-        .unwrap();
-        let mut found = elsewhere(directory.path());
-        found.sort();
-        let mut expected = [PathBuf::from("/home/me/y"), source];
-        expected.sort();
-        assert_eq!(found, expected);
-        assert_eq!(editable(br#"{"url": "file:///x", "dir_info": {}}"#), None);
+        let root = directory.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        fs::create_dir_all(at("edited/.git")).unwrap();
+        fs::create_dir(at("book")).unwrap();
+        fs::write(at("book/verify.toml"), "").unwrap();
+        std::os::unix::fs::symlink("edited", at("link")).unwrap();
+        let config = Config::read(&at("book/verify.toml")).unwrap();
+        let python = Interpreter {
+            executable: at("python/bin/python"),
+            version: (3, 12, 9),
+            full_version: "3.12.9".to_owned(),
+            implementation: "cpython".to_owned(),
+            libpython: at("python/lib/libpython.so"),
+            prefix: at("python"),
+            base_executable: at("python/bin/python"),
+            purelib: at("python/site"),
+            library: Vec::new(),
+            packages: Vec::new(),
+            path: vec![at("link"), PathBuf::from("/"), at("nowhere")],
+            source: Source::Flag,
+        };
+        let setup = setup(&config, &python, &[]).unwrap();
+        for path in [at("link"), at("edited"), at("book")] {
+            assert!(setup.readable.contains(&path), "{setup:?}");
+        }
+        assert!(!setup.readable.contains(&PathBuf::from("/")), "{setup:?}");
+        assert!(setup.hidden.contains(&at("edited/.git")), "{setup:?}");
+    }
+
+    #[test]
+    fn packages_that_are_edited_in_place_are_found() {
+        #[track_caller]
+        fn check(origin: &str, expected: Option<&[u8]>) {
+            let expected = expected.map(|path| PathBuf::from(OsString::from_vec(path.to_owned())));
+            assert_eq!(editable(origin.as_bytes()), expected);
+        }
+        let of = |url: &str| format!(r#"{{"url": "{url}", "dir_info": {{"editable": true}}}}"#);
+        check(&of("file:///home/me/y"), Some(b"/home/me/y"));
+        check(
+            &of("file:///a%20b%2Bc/pr%C3%B6j/%ff"),
+            Some(b"/a b+c/pr\xc3\xb6j/\xff"),
+        );
+        check(&of("https://example.org/x"), None);
+        check(r#"{"url": "file:///x", "dir_info": {}}"#, None);
+        check("", None);
     }
 }

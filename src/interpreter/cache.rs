@@ -156,9 +156,20 @@ fn what_path_is_made_of(facts: &Facts) -> BTreeSet<PathBuf> {
         .map(|entry| entry.path())
         .filter(is_path_file)
         .collect();
+    found.extend(path_files.iter().flat_map(|file| named_in_vain(file)));
     found.extend(path_files);
     found.insert(facts.prefix.0.join("pyvenv.cfg"));
     found
+}
+
+/// What a path file names that is not there, and so not on `sys.path` until it is.
+fn named_in_vain(path_file: &Path) -> Vec<PathBuf> {
+    let text = fs::read(path_file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().map(str::trim_end);
+    let names = lines.filter(|line| !line.is_empty() && !line.starts_with("import "));
+    let paths = names.map(|name| path_file.with_file_name(name));
+    paths.filter(|path| !path.exists()).collect()
 }
 
 #[cfg(test)]
@@ -227,7 +238,7 @@ mod tests {
         let folder = fake.root().join("cache");
         let key = Key::of(&program(&fake), &fake.surroundings()).unwrap();
         let holds = || Cache::open(&folder).find(&key).is_some();
-        let changes: [(&str, &dyn Fn()); 5] = [
+        let changes: [(&str, &dyn Fn()); 6] = [
             ("an environment", &|| {
                 drop(fake.put("pyvenv.cfg", "home = /usr\n"));
             }),
@@ -244,7 +255,10 @@ mod tests {
                 drop(fake.put("site/other.pth", "/two"));
             }),
             ("a line in one", &|| {
-                drop(fake.put("site/own.pth", "/one\n/two"));
+                drop(fake.put("site/own.pth", "/one\n../three"));
+            }),
+            ("what it named in vain", &|| {
+                fs::create_dir(fake.root().join("three")).unwrap();
             }),
         ];
         for (what, change) in changes {

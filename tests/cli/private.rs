@@ -201,3 +201,122 @@ fn a_link_to_an_editable_project_shows_nothing_hidden_of_it() {
     put(&packages.join("edited.pth"), "../../../..");
     prints(&project, "docs/page.md", &expected);
 }
+
+/// A way by which `edited` is imported from elsewhere; made in a place beside the project.
+type Way = fn(packages: &Path, place: &Path);
+
+#[test]
+fn what_python_imports_from_elsewhere_is_imported_in_the_sandbox() {
+    if !is_tried() {
+        return;
+    }
+    const CODE: &str = "ANSWER = 42\n";
+    let ways: &[(&str, Way)] = &[
+        ("a path file", |packages, place| {
+            put(&place.join("edited.py"), CODE);
+            put(&packages.join("x.pth"), place.to_str().unwrap());
+        }),
+        ("a zip", |packages, place| {
+            put(&place.join("edited.py"), CODE);
+            let zip = place.join("edited.zip");
+            let made = Command::new(&PYTHON.executable)
+                .args(["-m", "zipfile", "-c", "edited.zip", "edited.py"])
+                .current_dir(place)
+                .status();
+            assert!(made.unwrap().success());
+            put(&packages.join("x.pth"), zip.to_str().unwrap());
+        }),
+        ("code in a path file", |packages, place| {
+            put(&place.join("edited.py"), CODE);
+            let line = format!(
+                "import sys; sys.path.append({:?})\n",
+                place.to_str().unwrap()
+            );
+            put(&packages.join("x.pth"), &line);
+        }),
+        ("a name with percent escapes", |packages, place| {
+            // Such a package finds its modules by code of its own.
+            put(&place.join("prö j+x/edited.py"), CODE);
+            let info = packages.join("edited-1.0.dist-info/direct_url.json");
+            let url = format!("file://{}/pr%C3%B6%20j%2Bx", place.display());
+            let origin = format!(r#"{{"url": "{url}", "dir_info": {{"editable": true}}}}"#);
+            put(&info, &origin);
+            let file = place.join("prö j+x/edited.py");
+            let finder = format!(
+                r#"import sys, importlib.util
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "edited":
+            return importlib.util.spec_from_file_location(name, {file:?})
+sys.meta_path.append(Finder)
+"#
+            );
+            put(&packages.join("finder.py"), &finder);
+            put(&packages.join("x.pth"), "import finder\n");
+        }),
+        ("links to an installer's cache", |packages, place| {
+            let unpacked = place.join(".cache/xyz");
+            for (file, text) in [
+                ("edited/__init__.py", "from edited.sub import ANSWER\n"),
+                (
+                    "edited/sub.py",
+                    "ANSWER = int(open(__file__[:-6] + '.libs/x').read())\n",
+                ),
+                ("edited/.libs/x", "42"),
+                ("edited-1.0.dist-info/METADATA", ""),
+            ] {
+                put(&unpacked.join(file), text);
+                fs::create_dir_all(packages.join(file).parent().unwrap()).unwrap();
+                symlink(unpacked.join(file), packages.join(file)).unwrap();
+            }
+        }),
+    ];
+    for (name, make) in ways {
+        let project = Project::new().with("verify.toml", "pages = [\"docs\"]\n");
+        let packages = environment(&project);
+        let place = beside(&project, "place");
+        fs::create_dir(&place).unwrap();
+        make(&packages, &place);
+        let is_found = Command::new(project.path(".venv/bin/python"))
+            .args(["-c", "import edited; assert edited.ANSWER == 42"])
+            .status();
+        assert!(is_found.unwrap().success(), "{name}");
+        project.write("docs/page.md", page("import edited\nprint(edited.ANSWER)"));
+        for lacking in [None, Some(NAMESPACES), Some(LANDLOCK)] {
+            let said = printed(&project, "docs/page.md", lacking);
+            assert_eq!(said, "42\n", "{name}, {lacking:?}");
+        }
+    }
+}
+
+/// The packages of the Python that an environment was made from are not only below its prefix.
+#[test]
+fn what_the_base_of_an_environment_imports_from_elsewhere_is_imported() {
+    if !is_tried() {
+        return;
+    }
+    let project = Project::new().with("verify.toml", "pages = [\"docs\"]\n");
+    let packages = environment(&project);
+    // A base of which the test may change the packages: another environment, on whose path files it goes.
+    let base = beside(&project, "base");
+    fs::rename(project.path(".venv"), &base).unwrap();
+    let base_packages = packages_of(&base);
+    let place = beside(&project, "place");
+    put(&place.join("edited.py"), "ANSWER = 42\n");
+    put(&base_packages.join("edited.pth"), place.to_str().unwrap());
+    put(&base_packages.join("installed/.libs/x"), "42");
+    environment(&project);
+    let line = format!(
+        "import site; site.addsitedir({:?})\n",
+        base_packages.to_str().unwrap()
+    );
+    put(&packages.join("base.pth"), &line);
+    project.write(
+        "docs/page.md",
+        page(&format!(
+            "import edited\nprint(edited.ANSWER, open({:?}).read())",
+            base_packages.join("installed/.libs/x")
+        )),
+    );
+    prints(&project, "docs/page.md", "42 42\n");
+}
