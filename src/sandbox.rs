@@ -133,10 +133,9 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     readable.extend(unpacked(&interpreter.packages));
     let real = readable.iter().filter_map(|path| path.canonicalize().ok());
     let whole: HashSet<PathBuf> = real.collect();
-    let recordings = config.root.join(&config.expected).canonicalize().ok();
     let mut sources = BTreeSet::new();
-    let mut named = elsewhere(interpreter);
-    named.extend(in_book(config, recordings.as_deref())?);
+    let mut named = elsewhere(interpreter, &whole);
+    named.extend(in_book(config)?);
     for path in named {
         // What is private is told by where it lies, and whoever goes by a link has to find that, too. The whole
         // machine is no source.
@@ -148,7 +147,7 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
         }
     }
     let mut hidden = unreadable_to_others(Path::new("/etc"));
-    hidden.extend(private_parts(&sources, &whole, recordings));
+    hidden.extend(private_parts(&sources, &whole, recordings(config)));
     readable.extend(sources);
     for path in more {
         let Ok(path) = path.canonicalize() else {
@@ -235,8 +234,8 @@ fn unpacked(packages: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// What is imported from outside of the directories of packages: what path files put on `sys.path`, and packages that
-/// were installed to be edited in place.
-fn elsewhere(interpreter: &Interpreter) -> Vec<PathBuf> {
+/// were installed to be edited in place, or are linked to for that.
+fn elsewhere(interpreter: &Interpreter, whole: &HashSet<PathBuf>) -> Vec<PathBuf> {
     let is_known = |path: &PathBuf| {
         let mut known = interpreter.known_directories();
         known.any(|known| path.starts_with(known))
@@ -246,14 +245,34 @@ fn elsewhere(interpreter: &Interpreter) -> Vec<PathBuf> {
     let origins = about_packages(&interpreter.packages)
         .filter_map(|about| fs::read(about.join("direct_url.json")).ok());
     paths.extend(origins.filter_map(|origin| editable(&origin)));
+    paths.extend(linked(&interpreter.packages, whole));
     paths
+}
+
+/// Links where packages are that lead to what is not readable as a `whole` anyway.
+fn linked<'a>(
+    packages: &'a [PathBuf],
+    whole: &'a HashSet<PathBuf>,
+) -> impl Iterator<Item = PathBuf> + 'a {
+    let is_whole = |link: &PathBuf| {
+        let real = link.canonicalize().unwrap_or_default();
+        real.ancestors().any(|above| whole.contains(above))
+    };
+    let links = entries(packages)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+        .map(|entry| entry.path());
+    links.filter(move |link| !is_whole(link))
 }
 
 /// What installers say of each package.
 fn about_packages(directories: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
-    let entries = directories.iter().flat_map(fs::read_dir).flatten();
-    let paths = entries.flatten().map(|entry| entry.path());
+    let paths = entries(directories).map(|entry| entry.path());
     paths.filter(|path| path.extension().is_some_and(|end| end == "dist-info"))
+}
+
+fn entries(directories: &[PathBuf]) -> impl Iterator<Item = fs::DirEntry> {
+    let entries = directories.iter().flat_map(fs::read_dir);
+    entries.flatten().flatten()
 }
 
 /// The directory in a `direct_url.json` (PEP 610) that says its package is edited in place.
@@ -268,7 +287,7 @@ fn editable(origin: &[u8]) -> Option<PathBuf> {
 /// The directories of pages, and what `readable` names. All of it lies below `verify.toml`, which comes with
 /// a stranger's pull request like the pages; and a directory that holds somebody's home is no book. Pages may be
 /// hidden or lie among the recordings, but are then all that is read of that.
-fn in_book(config: &Config, recordings: Option<&Path>) -> Result<Vec<PathBuf>> {
+fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
     if !config.is_project {
         return Ok(Vec::new());
     }
@@ -278,7 +297,8 @@ fn in_book(config: &Config, recordings: Option<&Path>) -> Result<Vec<PathBuf>> {
         let below = path.strip_prefix(&root).unwrap_or(Path::new(".."));
         below.iter().any(is_hidden)
     };
-    let is_recorded = |path: &Path| recordings.is_some_and(|all| path.starts_with(all));
+    let recordings = recordings(config);
+    let is_recorded = |path: &Path| recordings.as_ref().is_some_and(|all| path.starts_with(all));
     let mut paths: Vec<PathBuf> = config
         .pages
         .iter()
@@ -304,6 +324,11 @@ fn in_book(config: &Config, recordings: Option<&Path>) -> Result<Vec<PathBuf>> {
         paths.push(path);
     }
     Ok(paths)
+}
+
+/// Where recordings lie, if there are any yet.
+fn recordings(config: &Config) -> Option<PathBuf> {
+    config.root.join(&config.expected).canonicalize().ok()
 }
 
 fn is_hidden(name: &OsStr) -> bool {

@@ -123,7 +123,7 @@ fn hidden_names_are_hidden_however_deep_they_lie() {
         "docs/node_modules/x/.env",
     ];
     let project = Project::new().with("docs/sub/data", "data");
-    let project = secrets[..5]
+    let project = secrets
         .iter()
         .fold(project, |project, secret| project.with(secret, "TOKEN=1"));
     let paths = [&["docs/sub/data"], &secrets[..]].concat();
@@ -207,10 +207,10 @@ type Way = fn(packages: &Path, place: &Path);
 
 #[test]
 fn what_python_imports_from_elsewhere_is_imported_in_the_sandbox() {
+    const CODE: &str = "ANSWER = 42\n";
     if !is_tried() {
         return;
     }
-    const CODE: &str = "ANSWER = 42\n";
     let ways: &[(&str, Way)] = &[
         ("a path file", |packages, place| {
             put(&place.join("edited.py"), CODE);
@@ -253,6 +253,27 @@ sys.meta_path.append(Finder)
             );
             put(&packages.join("finder.py"), &finder);
             put(&packages.join("x.pth"), "import finder\n");
+        }),
+        ("a linked directory", |packages, place| {
+            put(&place.join("src/edited/__init__.py"), CODE);
+            symlink(place.join("src/edited"), packages.join("edited")).unwrap();
+        }),
+        ("a directory behind two links", |packages, place| {
+            put(&place.join("src/edited/__init__.py"), CODE);
+            symlink("src", place.join("link")).unwrap();
+            symlink(place.join("link/edited"), packages.join("edited")).unwrap();
+        }),
+        ("a path file that names a link", |packages, place| {
+            put(&place.join("src/edited.py"), CODE);
+            symlink("src", place.join("link")).unwrap();
+            put(
+                &packages.join("x.pth"),
+                place.join("link").to_str().unwrap(),
+            );
+        }),
+        ("a linked module", |packages, place| {
+            put(&place.join("edited.py"), CODE);
+            symlink(place.join("edited.py"), packages.join("edited.py")).unwrap();
         }),
         ("links to an installer's cache", |packages, place| {
             let unpacked = place.join(".cache/xyz");
@@ -319,4 +340,34 @@ fn what_the_base_of_an_environment_imports_from_elsewhere_is_imported() {
         )),
     );
     prints(&project, "docs/page.md", "42 42\n");
+}
+
+/// What is linked is somebody's own, whatever name it is known by.
+#[test]
+fn a_linked_package_is_not_run_outside_of_the_sandbox() {
+    if !is_tried() {
+        return;
+    }
+    let settings = "pages = [\"docs\"]\npreload = [\"edited\"]\n";
+    let project = Project::new().with("verify.toml", settings);
+    let packages = environment(&project);
+    let source = beside(&project, "source").join("edited");
+    put(
+        &source.join("__init__.py"),
+        "import os\nPARENT = os.getppid()\n",
+    );
+    symlink(&source, packages.join("edited")).unwrap();
+    for name in ["one", "two"] {
+        let code = page("import edited\nprint(edited.PARENT)");
+        project.write(&format!("docs/{name}.md"), code);
+    }
+    let said = project.verify("doctor").text();
+    let file = source.join("__init__.py");
+    let why = format!(
+        "it lies in `{}`, outside of the installed packages",
+        file.display()
+    );
+    assert!(said.contains(&why), "{said}");
+    let parents = project.printed("");
+    assert_eq!(parents[0], parents[1]);
 }

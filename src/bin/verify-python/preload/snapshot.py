@@ -37,10 +37,12 @@ def snapshot(name, store, give, preload, count_handlers, trusted):
     into sys.meta_path and warnings.filters; and {top-level module: what it did} of what a session that is given the
     package would miss, or would find before.
     """
+    import os
     import sys
     from _frozen_importlib import _find_spec
 
     if trusted is not None:
+        trusted = (*trusted, *map(os.path.realpath, trusted))
         trusted = tuple(directory.rstrip("/") + "/" for directory in trusted)
     library = sys.stdlib_module_names
     containers = (dict, list, set)
@@ -126,8 +128,11 @@ def snapshot(name, store, give, preload, count_handlers, trusted):
                 return
             places = [spec.origin] if spec.has_location else spec.submodule_search_locations or ()
         for place in places:
-            if not place.startswith(trusted):
-                fault(name, f"it lies in `{place}`, outside of the installed packages")
+            real = os.path.realpath(place)
+            # Some installers make an environment of links to where they have all packages.
+            is_installed = real.startswith(trusted) or "/site-packages/" in real
+            if not place.startswith(trusted) or not is_installed:
+                fault(name, f"it lies in `{real}`, outside of the installed packages")
                 raise ImportError(f"{name} is not installed")
 
     def enter(name):
