@@ -202,6 +202,23 @@ fn a_link_to_an_editable_project_shows_nothing_hidden_of_it() {
     prints(&project, "docs/page.md", &expected);
 }
 
+/// `pip install -e git+…` puts sources into the environment, which is hidden in a book but for what is needed of it.
+#[test]
+fn what_is_hidden_in_what_is_shown_of_something_hidden_stays_so() {
+    if !is_tried() {
+        return;
+    }
+    let project = Project::new().with("verify.toml", "pages = [\".\"]\n");
+    let packages = environment(&project);
+    let source = project.path(".venv/src/edited");
+    put(&source.join("edited.py"), "ANSWER = 42\n");
+    put(&source.join(".git/config"), "secret");
+    put(&packages.join("edited.pth"), source.to_str().unwrap());
+    let paths = [".venv/src/edited/.git/config", ".venv/src/edited/edited.py"];
+    project.write("page.md", looking_at(&project, &paths));
+    prints(&project, "page.md", "no\nANSWER = 42\n\n");
+}
+
 /// A way by which `edited` is imported from elsewhere; made in a place beside the project.
 type Way = fn(packages: &Path, place: &Path);
 

@@ -8,6 +8,7 @@
 //! the host is a child, or a grandchild, of the program that was started, tried with less each time it fails;
 //! the program itself stays behind, outside, passes its status on, and clears up after it.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -346,7 +347,7 @@ fn change_root(
         root: &root,
         shown: Vec::new(),
         links: Vec::new(),
-        covered: Vec::new(),
+        covered: HashSet::new(),
     };
     // `/usr` before `/bin`, which most systems have in it.
     let depth = |path: &&PathBuf| {
@@ -355,15 +356,14 @@ fn change_root(
     };
     let mut readable: Vec<&PathBuf> = setup.readable.iter().collect();
     readable.sort_by_key(depth);
-    for path in &readable {
-        tree.show(path)?;
-    }
-    for path in &setup.hidden {
-        tree.hide(path, &path_of(&empty))?;
-    }
-    // An environment in a hidden directory is shown in what covers it.
-    for path in &readable {
-        tree.show(path)?;
+    // An environment in a hidden directory is shown in what covers it, and what is hidden in that is covered again.
+    for _ in 0..2 {
+        for path in &readable {
+            tree.show(path)?;
+        }
+        for path in &setup.hidden {
+            tree.hide(path, &path_of(&empty))?;
+        }
     }
     for directory in ["tmp", "home", "root", "var", "proc", "dev/shm", "dev/pts"] {
         fs::create_dir_all(root.join(directory))?;
@@ -465,7 +465,7 @@ struct Tree<'a> {
     /// Links that were made to lead to these.
     links: Vec<PathBuf>,
     /// Directories and files in what is bound that something lies over.
-    covered: Vec<PathBuf>,
+    covered: HashSet<PathBuf>,
 }
 
 impl Tree<'_> {
@@ -509,11 +509,11 @@ impl Tree<'_> {
     }
 
     fn is_shown(&self, path: &Path) -> bool {
-        let nearest = |places: &[PathBuf]| {
-            let above = places.iter().filter(|place| path.starts_with(place));
-            above.map(|place| place.components().count()).max()
-        };
-        nearest(&self.shown) > nearest(&self.covered)
+        let depth = |place: &Path| place.components().count();
+        let shown = self.shown.iter().filter(|place| path.starts_with(place));
+        // Of these there can be thousands.
+        let covered = path.ancestors().find(|place| self.covered.contains(*place));
+        shown.map(|place| depth(place)).max() > covered.map(depth)
     }
 
     /// Covers what is shown already.
@@ -522,7 +522,10 @@ impl Tree<'_> {
         if path.is_symlink() {
             return Ok(());
         }
-        let real = path.canonicalize()?;
+        // What an editor had beside a file can be gone by now.
+        let Ok(real) = path.canonicalize() else {
+            return Ok(());
+        };
         if !self.is_shown(&real) {
             return Ok(());
         }
@@ -533,7 +536,7 @@ impl Tree<'_> {
         } else {
             rustix::mount::mount_bind(empty, &place)?;
         }
-        self.covered.push(real);
+        self.covered.insert(real);
         Ok(())
     }
 }
