@@ -11,6 +11,7 @@
 //! | `typed_paths` | which page and which project a path means |
 //! | `caching` | what is not run again, and why |
 //! | `grounds` | what all sessions stand on: where examples may read, what a run inherits, whose key it is |
+//! | `observing` | what a session takes from elsewhere, by whichever way |
 //! | `sharding` | a run on several machines, and its reports made one |
 //! | `verdicts` | what is said of an example, and why |
 //! | `inline` | expectations that stand in the page itself |
@@ -62,6 +63,7 @@ mod mistakes;
 #[path = "../attacks/nobody.rs"]
 mod nobody;
 mod odd_paths;
+mod observing;
 mod preloading;
 mod private;
 mod project;

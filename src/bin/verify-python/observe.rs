@@ -16,6 +16,7 @@ use std::sync::Mutex;
 
 use pyo3::ffi;
 use rustc_hash::FxHashSet;
+use rustix::process::{WaitId, WaitIdOptions};
 use verify::protocol::{self, Observed, Report, Seal};
 
 /// More than that nobody checks in less time than running takes.
@@ -102,7 +103,10 @@ pub(crate) fn traces() -> Option<String> {
     let mut places = seen.files.iter().chain(&seen.directories);
     match places.find(|place| place.starts_with(root)) {
         Some(_) => Some("it looks for files in the working or home directory".to_owned()),
-        None => seen.beyond.clone(),
+        None => {
+            let unseen = || has_had_children().then(|| "it starts a process".to_owned());
+            seen.beyond.clone().or_else(unseen)
+        }
     }
 }
 
@@ -124,17 +128,43 @@ pub(crate) fn give_up(reason: String) -> ! {
 
 /// The interpreter has shut down: exit handlers and threads have read what they wanted, too.
 pub(crate) fn tell() {
-    let Some(observer) = lock().take() else {
+    let Some(mut observer) = lock().take() else {
         return;
     };
-    let Some((process, control, seal)) = observer.teller else {
+    let Some((process, control, seal)) = observer.teller.take() else {
         return;
     };
     if process == std::process::id() {
+        if has_had_children() {
+            observer.beyond("it starts a process".to_owned());
+        }
         let report = Report::Observed(observer.seen);
         send(control, seal, &report);
         // The process ends; most of it is the host's memory, which would be copied to be freed.
         std::mem::forget(report);
+    }
+}
+
+/// Whether this process has started one since it was forked, as the kernel knows: `multiprocessing` does it by a function
+/// that has no audit event.
+fn has_had_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if !matches!(
+        rustix::process::waitid(WaitId::All, look),
+        Err(rustix::io::Errno::CHILD)
+    ) {
+        return true;
+    }
+    // SAFETY: both structures are plain numbers and are written by the calls, the second of which changes nothing.
+    unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        let mut at_their_end: libc::sigaction = std::mem::zeroed();
+        let is_told = libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used) == 0
+            && libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut at_their_end) == 0;
+        // Those whose ends are ignored are not counted.
+        !is_told
+            || used.ru_maxrss + used.ru_minflt != 0
+            || at_their_end.sa_sigaction == libc::SIG_IGN
     }
 }
 

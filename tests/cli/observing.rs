@@ -1,0 +1,74 @@
+//! What a session takes from outside of its directory counts, by whichever way it takes it; where nobody can tell, the
+//! session runs every time.
+
+use std::fs;
+use std::path::Path;
+
+use crate::project::Project;
+
+/// A book with one example, in which `DATA` is a directory beside the page.
+fn book(code: &str) -> Project {
+    let project = Project::book();
+    let data = project.path("data");
+    fs::create_dir(&data).unwrap();
+    let code = code.replace("DATA", data.to_str().unwrap());
+    project.with("page.md", format!("# One\n\n```python\n{code}\n```\n"))
+}
+
+/// How many sessions of a run were not run, and how it ended.
+#[track_caller]
+fn kept(project: &Project) -> (i64, i32) {
+    let ran = project.verify("--format json");
+    let line = ran.stdout.lines().last().unwrap_or_default();
+    let summary: serde_json::Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {}", ran.text()));
+    let kept = summary["sessions_from_cache"].as_i64().unwrap();
+    (kept, ran.status)
+}
+
+/// The example passes, and is believed; it fails after the change.
+#[track_caller]
+fn counts(project: &Project, change: impl FnOnce(&Path)) {
+    let first = project.verify("");
+    assert_eq!(first.status, 0, "{}", first.text());
+    assert_eq!(kept(project), (1, 0), "{}", why(project));
+    change(&project.path("data"));
+    assert_eq!(kept(project), (0, 1), "{}", why(project));
+}
+
+/// The example passes, and is run each time, for this reason.
+#[track_caller]
+fn is_beyond(project: &Project, reason: &str) {
+    let first = project.verify("");
+    assert_eq!(first.status, 0, "{}", first.text());
+    assert_eq!(kept(project), (0, 0));
+    let why = why(project);
+    assert!(why.contains(reason), "{why}");
+}
+
+fn why(project: &Project) -> String {
+    project.verify("--explain one/1").text()
+}
+
+#[test]
+fn processes_that_no_event_tells_of() {
+    for method in ["spawn", "forkserver"] {
+        let code = format!(
+            "import multiprocessing, pathlib\n\
+             if __name__ == '__main__':\n    \
+                 with multiprocessing.get_context('{method}').Pool(1) as pool:\n        \
+                     assert pool.apply(pathlib.Path.read_text, [pathlib.Path('DATA/file')]) == '1'"
+        );
+        let project = book(&code).with("data/file", "1");
+        is_beyond(&project, "not kept: it starts a process");
+    }
+    // One that has ended, and one of which the kernel tells nothing.
+    for before in ["", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"] {
+        let project = book(&format!(
+            "import os, signal\nfrom multiprocessing import util\n{before}\n\
+             pid = util.spawnv_passfds(b'/bin/true', [b'true'], [])\n\
+             try:\n    os.waitpid(pid, 0)\nexcept ChildProcessError:\n    pass"
+        ));
+        is_beyond(&project, "not kept: it starts a process");
+    }
+}
