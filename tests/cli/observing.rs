@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::project::Project;
+use crate::project::{PYTHON, Project, skipped};
 
 /// A book with one example, in which `DATA` is a directory beside the page.
 fn book(code: &str) -> Project {
@@ -71,4 +72,40 @@ fn processes_that_no_event_tells_of() {
         ));
         is_beyond(&project, "not kept: it starts a process");
     }
+}
+
+#[test]
+fn databases_outside() {
+    let python = Command::new(&PYTHON.executable)
+        .args(["-c", "import sqlite3"])
+        .stderr(Stdio::null())
+        .status();
+    if !python.unwrap().success() {
+        return skipped("this Python has no SQLite");
+    }
+    for place in [
+        "'file:DATA/file?mode=ro&immutable=1', uri=True",
+        "pathlib.Path('file:DATA/file?mode=ro&immutable=1'), uri=True",
+        "pathlib.Path('DATA/file')",
+        "'DATA/file'",
+        "b'DATA/file'",
+    ] {
+        let project = book(&format!(
+            "import pathlib, sqlite3\nsqlite3.connect({place}).close()"
+        ))
+        .with("data/file", "");
+        is_beyond(&project, "not kept: it opens ");
+    }
+    let project = book(
+        "import sqlite3\nfor place in ':memory:', '', 'own.db', b'own.db':\n    sqlite3.connect(place).close()",
+    );
+    project.verify("");
+    assert_eq!(kept(&project), (1, 0), "{}", why(&project));
+}
+
+#[test]
+fn extensions_of_sqlite() {
+    // As SQLite raises it, which most Pythons cannot be asked for.
+    let project = book("import sys\nsys.audit('sqlite3.enable_load_extension', None, True)");
+    is_beyond(&project, "not kept: it loads extensions of SQLite");
 }

@@ -33,6 +33,10 @@ const BEYOND: &[(&CStr, &str)] = &[
     (c"os.forkpty", "it forks"),
     (c"ctypes.dlsym", "it calls C by `ctypes`"),
     (c"ctypes.dlsym/handle", "it calls C by `ctypes`"),
+    (
+        c"sqlite3.enable_load_extension",
+        "it loads extensions of SQLite",
+    ),
 ];
 
 /// Events of changes to the places that their first arguments name.
@@ -44,7 +48,6 @@ const CHANGES: &[(&CStr, isize)] = &[
     (c"os.truncate", 1),
     (c"os.chmod", 1),
     (c"os.link", 2),
-    (c"sqlite3.connect", 1),
 ];
 
 static OBSERVER: Mutex<Option<Observer>> = Mutex::new(None);
@@ -225,6 +228,7 @@ pub(crate) unsafe fn audit(event: *const c_char, arguments: *mut ffi::PyObject) 
             observer.opened(argument(0), flags);
         }
         b"os.listdir" | b"os.scandir" => observer.listed(argument(0)),
+        b"sqlite3.connect" => observer.opened_database(argument(0)),
         b"socket.connect" | b"socket.sendto" | b"socket.sendmsg" => {
             observer.connected(argument(1));
         }
@@ -319,10 +323,25 @@ impl Observer {
         }
     }
 
+    /// SQLite takes addresses for paths, too, and only SQLite knows where they lead.
+    fn opened_database(&mut self, place: Argument) {
+        let Argument::Path(path) = place else {
+            return self.beyond("it opens a database by what is no text".to_owned());
+        };
+        let name = path.as_os_str().as_bytes();
+        let is_in_memory = matches!(name, b"" | b":memory:");
+        if !is_in_memory && (name.starts_with(b"file:") || self.outside(&path).is_some()) {
+            self.beyond(format!("it opens the database `{}`", path.display()));
+        }
+    }
+
     fn changed(&mut self, path: Argument) {
-        if let Argument::Path(path) = path
-            && path.as_os_str() != ":memory:"
-            && let Some(found) = self.outside(&path)
+        let path = match path {
+            Argument::Path(path) => path,
+            Argument::Other => return,
+            Argument::Unreadable => return self.beyond("it changes a file of no name".to_owned()),
+        };
+        if let Some(found) = self.outside(&path)
             && !is_bytecode(&found.real)
         {
             self.beyond(format!("it changes `{}`", found.real.display()));
