@@ -109,3 +109,51 @@ fn extensions_of_sqlite() {
     let project = book("import sys\nsys.audit('sqlite3.enable_load_extension', None, True)");
     is_beyond(&project, "not kept: it loads extensions of SQLite");
 }
+
+/// An extension module, or a library, by the name of `extension.so`.
+fn compile(directory: &Path, value: &str) -> bool {
+    let source = format!(
+        "typedef struct {{ long count; void *class; }} Object;
+typedef struct {{ Object object; void *init; long index; void *copy; const char *name, *doc; long size;
+    void *methods, *slots, *traverse, *clear, *free; }} Definition;
+extern void *PyModule_Create2(Definition *, int);
+extern int PyModule_AddIntConstant(void *, const char *, long);
+static Definition definition = {{ .object = {{ 1 }}, .name = \"extension\", .size = -1 }};
+void *PyInit_extension(void) {{
+    void *module = PyModule_Create2(&definition, 1013);
+    PyModule_AddIntConstant(module, \"value\", {value});
+    return module;
+}}
+"
+    );
+    fs::write(directory.join("extension.c"), source).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", "extension.so", "extension.c"])
+        .current_dir(directory)
+        .status();
+    let made = compiled.is_ok_and(|status| status.success());
+    if !made {
+        skipped("no C compiler here");
+    }
+    made
+}
+
+#[test]
+fn extension_modules_count_by_what_they_hold() {
+    let project = book(
+        "import sys\nsys.path.insert(0, 'DATA')\nimport extension\nassert extension.value == 1",
+    );
+    if compile(&project.path("data"), "1") {
+        counts(&project, |data| assert!(compile(data, "2")));
+    }
+}
+
+#[test]
+fn libraries_count_whether_anything_is_called_or_not() {
+    let project = book("import ctypes\nctypes.CDLL('DATA/extension.so')");
+    if compile(&project.path("data"), "1") {
+        counts(&project, |data| {
+            fs::write(data.join("extension.so"), "no library").unwrap();
+        });
+    }
+}

@@ -203,7 +203,8 @@ pub(crate) unsafe fn audit(event: *const c_char, arguments: *mut ffi::PyObject) 
         b"open".as_slice(),
         b"os.",
         b"sub",
-        b"ctypes.dls",
+        b"ctypes.dl",
+        b"import",
         b"soc",
         b"sql",
     ]
@@ -228,6 +229,9 @@ pub(crate) unsafe fn audit(event: *const c_char, arguments: *mut ffi::PyObject) 
             observer.opened(argument(0), flags);
         }
         b"os.listdir" | b"os.scandir" => observer.listed(argument(0)),
+        // Of modules, only those in C are told with a path.
+        b"import" => observer.loaded(argument(1)),
+        b"ctypes.dlopen" => observer.loaded(argument(0)),
         b"sqlite3.connect" => observer.opened_database(argument(0)),
         b"socket.connect" | b"socket.sendto" | b"socket.sendmsg" => {
             observer.connected(argument(1));
@@ -299,6 +303,21 @@ impl Observer {
     fn read(&mut self, found: Outside) {
         found.note(&mut self.seen.files);
         self.limit();
+    }
+
+    /// A library, which the C library opens.
+    fn loaded(&mut self, path: Argument) {
+        let path = match path {
+            Argument::Path(path) => path,
+            Argument::Other => return,
+            Argument::Unreadable => return self.beyond("it loads a library of no name".to_owned()),
+        };
+        // A bare name is one of the system's.
+        if path.as_os_str().as_bytes().contains(&b'/')
+            && let Some(found) = self.outside(&path)
+        {
+            self.read(found);
+        }
     }
 
     fn listed(&mut self, path: Argument) {
