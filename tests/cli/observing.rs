@@ -157,3 +157,56 @@ fn libraries_count_whether_anything_is_called_or_not() {
         });
     }
 }
+
+#[test]
+fn nobody_waits_for_a_pipe() {
+    let project = book(
+        "import os, stat\nopen('DATA/file').read()\nassert stat.S_ISREG(os.stat('DATA/file').st_mode)",
+    )
+    .with("data/file", "");
+    // That the example itself would wait for it is not what is asked here.
+    let page = project.read("page.md");
+    let (before, open) = page.split_once("open(").unwrap();
+    let (open, after) = open.split_once('\n').unwrap();
+    let (test, end) = after.split_once("\n```").unwrap();
+    project.write("page.md", format!("{before}{test}\nopen({open}\n```{end}"));
+    counts(&project, |data| {
+        fs::remove_file(data.join("file")).unwrap();
+        make_pipe(&data.join("file"));
+    });
+    // What is kept can be in nobody's way either.
+    let entries = walkdir::WalkDir::new(project.path(".verify/cache"));
+    for entry in entries.into_iter().map(Result::unwrap) {
+        if entry.file_type().is_file() && entry.file_name() != "ground" {
+            fs::remove_file(entry.path()).unwrap();
+            make_pipe(entry.path());
+        }
+    }
+    fs::remove_file(project.path("data/file")).unwrap();
+    project.write("data/file", "");
+    assert_eq!(kept(&project), (0, 0));
+    assert_eq!(kept(&project), (1, 0));
+}
+
+fn make_pipe(path: &Path) {
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_comes_through_a_pipe_comes_once() {
+    let project = book("import os\nos.close(os.open('DATA/pipe', os.O_RDONLY | os.O_NONBLOCK))");
+    make_pipe(&project.path("data/pipe"));
+    let pipe = project.path("data/pipe");
+    is_beyond(
+        &project,
+        &format!("not kept: it opens `{}`, which is no file", pipe.display())
+            .replace(project.root().to_str().unwrap(), "[ROOT]"),
+    );
+}

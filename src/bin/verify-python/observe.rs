@@ -295,6 +295,9 @@ impl Observer {
         } else if real.is_dir() {
             // By its descriptor, everything below can be opened by names that are relative to it.
             self.beyond(format!("it opens the directory `{}`", real.display()));
+        } else if real.exists() && !real.is_file() {
+            // What came through a pipe comes to nobody again.
+            self.beyond(format!("it opens `{}`, which is no file", real.display()));
         } else {
             self.read(found);
         }
