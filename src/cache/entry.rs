@@ -98,9 +98,7 @@ fn project_of(path: &Path, root: &Path) -> Option<Digest> {
 
 fn state(kind: InputKind, path: &Path) -> Option<Digest> {
     match kind {
-        InputKind::File => fs::read(expect_end(path).ok()?)
-            .ok()
-            .map(|bytes| Digest::of(&bytes)),
+        InputKind::File => Digest::of_file(expect_end(path).ok()?).ok(),
         InputKind::Directory => {
             let mut names: Vec<_> = fs::read_dir(path)
                 .ok()?

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::project::{PYTHON, Project, skipped};
+use crate::project::{PYTHON, Project, VERIFY, skipped};
 
 /// A book with one example, in which `DATA` is a directory beside the page.
 fn book(code: &str) -> Project {
@@ -209,4 +209,36 @@ fn what_comes_through_a_pipe_comes_once() {
         &format!("not kept: it opens `{}`, which is no file", pipe.display())
             .replace(project.root().to_str().unwrap(), "[ROOT]"),
     );
+}
+
+#[test]
+fn a_file_that_is_larger_than_memory_counts() {
+    const SIZE: u64 = 1 << 30;
+    let project = book("assert open('DATA/file', 'rb').read(1) == b'1'").with("data/file", "1");
+    let grow = |data: &Path| {
+        let file = fs::File::options().write(true).open(data.join("file"));
+        file.unwrap().set_len(SIZE).unwrap();
+    };
+    grow(&project.path("data"));
+    let within_limits = || {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!(
+            "ulimit -v {}; exec {VERIFY} -j 1 --format json",
+            (SIZE - (256 << 20)) >> 10
+        ));
+        project.surround(&mut shell);
+        project.ran(shell.output().unwrap())
+    };
+    let first = within_limits();
+    assert_eq!(first.status, 0, "{}", first.text());
+    let again = within_limits();
+    assert!(
+        again.stdout.contains(r#""sessions_from_cache":1"#),
+        "{}",
+        again.text()
+    );
+    project.write("data/file", "2");
+    grow(&project.path("data"));
+    let changed = within_limits();
+    assert_eq!(changed.status, 1, "{}", changed.text());
 }
