@@ -58,7 +58,7 @@ pub(super) enum Kept {
     Nothing(String),
 }
 
-/// Something on disk that a session read, and what it held; `None` where there was nothing.
+/// Something on disk that a session read, and what it held, or what kept it from being read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Input {
     pub(super) kind: InputKind,
@@ -67,7 +67,7 @@ pub(super) struct Input {
     pub(super) path: PathBuf,
     /// Where it lies in a project, that project's root: a session may read there what it may not elsewhere.
     project: Option<Digest>,
-    pub(super) digest: Option<Digest>,
+    held: Result<Digest, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,12 +82,12 @@ impl Input {
             kind,
             path: path.to_owned(),
             project: project_of(path, root),
-            digest: state(kind, path),
+            held: state(kind, path),
         }
     }
 
     pub(super) fn is_as_it_was(&self, root: &Path) -> bool {
-        project_of(&self.path, root) == self.project && state(self.kind, &self.path) == self.digest
+        project_of(&self.path, root) == self.project && state(self.kind, &self.path) == self.held
     }
 }
 
@@ -96,19 +96,16 @@ fn project_of(path: &Path, root: &Path) -> Option<Digest> {
         .then(|| Digest::of(root.as_os_str().as_bytes()))
 }
 
-fn state(kind: InputKind, path: &Path) -> Option<Digest> {
-    match kind {
-        InputKind::File => Digest::of_file(expect_end(path).ok()?).ok(),
-        InputKind::Directory => {
-            let mut names: Vec<_> = fs::read_dir(path)
-                .ok()?
-                .flatten()
-                .map(|entry| entry.file_name())
-                .collect();
+fn state(kind: InputKind, path: &Path) -> Result<Digest, String> {
+    let held = match kind {
+        InputKind::File => expect_end(path).and_then(Digest::of_file),
+        InputKind::Directory => fs::read_dir(path).map(|entries| {
+            let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
             names.sort();
-            Some(Digest::of_debug(&names))
-        }
-    }
+            Digest::of_debug(&names)
+        }),
+    };
+    held.map_err(|error| format!("{:?}", error.kind()))
 }
 
 /// Whoever reads a pipe waits for somebody to write to it, and devices have no end.

@@ -242,3 +242,17 @@ fn a_file_that_is_larger_than_memory_counts() {
     let changed = within_limits();
     assert_eq!(changed.status, 1, "{}", changed.text());
 }
+
+#[test]
+fn what_keeps_a_file_from_being_read_counts() {
+    let project = book(
+        "try:\n    open('DATA/conf')\nexcept OSError as error:\n    assert type(error) is FileNotFoundError",
+    );
+    counts(&project, |data| {
+        fs::create_dir(data.join("conf")).unwrap();
+    });
+    let project = book(
+        "import os\ntry:\n    os.listdir('DATA/conf')\nexcept OSError as error:\n    assert type(error) is FileNotFoundError",
+    );
+    counts(&project, |data| fs::write(data.join("conf"), "").unwrap());
+}
