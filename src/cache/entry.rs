@@ -99,13 +99,26 @@ fn project_of(path: &Path, root: &Path) -> Option<Digest> {
 fn state(kind: InputKind, path: &Path) -> Result<Digest, String> {
     let held = match kind {
         InputKind::File => expect_end(path).and_then(Digest::of_file),
-        InputKind::Directory => fs::read_dir(path).map(|entries| {
-            let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-            names.sort();
-            Digest::of_debug(&names)
-        }),
+        InputKind::Directory => listing(path),
     };
     held.map_err(|error| format!("{:?}", error.kind()))
+}
+
+/// Of the entries' names, of what they are, and of where links lead.
+fn listing(directory: &Path) -> io::Result<Digest> {
+    let kind = |kind: fs::FileType| (kind.is_file(), kind.is_dir(), kind.is_symlink());
+    let look = |entry: fs::DirEntry| {
+        let own = entry.file_type().ok();
+        let link = own.filter(fs::FileType::is_symlink).map(|_| {
+            let path = entry.path();
+            let found = fs::metadata(&path).map(|found| kind(found.file_type()));
+            (fs::read_link(&path).ok(), found.ok())
+        });
+        (entry.file_name(), own.map(kind), link)
+    };
+    let mut entries: Vec<_> = fs::read_dir(directory)?.flatten().map(look).collect();
+    entries.sort();
+    Ok(Digest::of_debug(&entries))
 }
 
 /// Whoever reads a pipe waits for somebody to write to it, and devices have no end.

@@ -2,6 +2,7 @@
 //! session runs every time.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -255,4 +256,27 @@ fn what_keeps_a_file_from_being_read_counts() {
         "import os\ntry:\n    os.listdir('DATA/conf')\nexcept OSError as error:\n    assert type(error) is FileNotFoundError",
     );
     counts(&project, |data| fs::write(data.join("conf"), "").unwrap());
+}
+
+#[test]
+fn listings_count_by_what_their_entries_are() {
+    let is_file = "import os\nassert [entry.is_file() for entry in os.scandir('DATA')] == [True]";
+    let project = book(is_file).with("data/entry", "");
+    counts(&project, |data| {
+        fs::remove_file(data.join("entry")).unwrap();
+        fs::create_dir(data.join("entry")).unwrap();
+    });
+    let project = book(is_file).with("one", "").with("two/file", "");
+    symlink("../one", project.path("data/link")).unwrap();
+    counts(&project, |data| {
+        fs::remove_file(data.join("link")).unwrap();
+        symlink("../two", data.join("link")).unwrap();
+    });
+    let project = book(is_file).with("one", "");
+    symlink("../one", project.path("data/link")).unwrap();
+    counts(&project, |data| {
+        let one = data.with_file_name("one");
+        fs::remove_file(&one).unwrap();
+        fs::create_dir(&one).unwrap();
+    });
 }
