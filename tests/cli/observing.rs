@@ -280,3 +280,48 @@ fn listings_count_by_what_their_entries_are() {
         fs::create_dir(&one).unwrap();
     });
 }
+
+#[test]
+fn names_of_machines() {
+    let lookups = [
+        "gethostbyname('localhost')",
+        "gethostbyaddr('127.0.0.1')",
+        "getaddrinfo('localhost', 80)",
+        "getnameinfo(('127.0.0.1', 80), 0)",
+    ];
+    for lookup in lookups {
+        let project = book(&format!("import socket\nsocket.{lookup}"));
+        project.write("verify.toml", "sandbox = \"off\"\n");
+        is_beyond(
+            &project,
+            "not kept: it connects to a network that is not cut off",
+        );
+    }
+    let project = book("import socket\nassert socket.gethostname()");
+    is_beyond(&project, "not kept: it asks for the machine's name");
+}
+
+#[test]
+fn names_of_machines_count_by_the_files_that_tell_them() {
+    let project = book("import socket\nassert socket.gethostbyname('star.example') == '10.0.0.1'")
+        .with("data/hosts", "10.0.0.1 star.example\n");
+    let Some(said) = project.in_own_mounts(
+        r#"mount --bind "$ROOT/data/hosts" /etc/hosts"#,
+        r#""$VERIFY"
+        "$VERIFY" --explain one/1
+        echo changed
+        echo 10.0.0.2 star.example > data/hosts
+        "$VERIFY" || true"#,
+    ) else {
+        return;
+    };
+    let (before, after) = said
+        .split_once("changed\n")
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        before.contains("from the cache: nothing")
+            || before.contains("a network that is not cut off"),
+        "{said}"
+    );
+    assert!(after.contains("1 failed"), "{said}");
+}

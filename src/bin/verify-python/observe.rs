@@ -37,7 +37,11 @@ const BEYOND: &[(&CStr, &str)] = &[
         c"sqlite3.enable_load_extension",
         "it loads extensions of SQLite",
     ),
+    (c"socket.gethostname", "it asks for the machine's name"),
 ];
+
+/// By what the C library knows names of machines and services, where no network tells it.
+const NAMES: &[&str] = &["/etc/hosts", "/etc/services", "/etc/nsswitch.conf"];
 
 /// Events of changes to the places that their first arguments name.
 const CHANGES: &[(&CStr, isize)] = &[
@@ -236,6 +240,11 @@ pub(crate) unsafe fn audit(event: *const c_char, arguments: *mut ffi::PyObject) 
         b"socket.connect" | b"socket.sendto" | b"socket.sendmsg" => {
             observer.connected(argument(1));
         }
+        b"socket.gethostbyname"
+        | b"socket.gethostbyaddr"
+        | b"socket.getaddrinfo"
+        | b"socket.getnameinfo" => observer.asked_network(),
+        b"socket.getservbyname" | b"socket.getservbyport" => observer.looked_up_name(),
         // The host's own, of a session.
         b"os.fork" if observer.teller.is_none() => {}
         _ => {
@@ -378,10 +387,22 @@ impl Observer {
                     self.beyond(format!("it connects to `{}`", found.real.display()));
                 }
             }
-            Argument::Other | Argument::Unreadable if !self.network_isolated => {
-                self.beyond("it connects to a network that is not cut off".to_owned());
+            Argument::Other | Argument::Unreadable => self.asked_network(),
+        }
+    }
+
+    fn asked_network(&mut self) {
+        if !self.network_isolated {
+            self.beyond("it connects to a network that is not cut off".to_owned());
+        }
+        self.looked_up_name();
+    }
+
+    fn looked_up_name(&mut self) {
+        for file in NAMES {
+            if let Some(found) = self.outside(Path::new(file)) {
+                self.read(found);
             }
-            Argument::Other | Argument::Unreadable => {}
         }
     }
 
