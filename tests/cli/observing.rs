@@ -325,3 +325,25 @@ fn names_of_machines_count_by_the_files_that_tell_them() {
     );
     assert!(after.contains("1 failed"), "{said}");
 }
+
+#[test]
+fn changes_elsewhere() {
+    for change in [
+        "chmod('DATA/file', 0o600)",
+        "chown('DATA/file', os.getuid(), os.getgid())",
+        "utime('DATA/file', (1, 1))",
+        "symlink('file', 'DATA/link')",
+        "link('DATA/file', 'DATA/link')",
+    ] {
+        let code = format!(
+            "import os\nif os.path.lexists('DATA/link'):\n    os.remove('DATA/link')\nelse:\n    os.{change}"
+        );
+        let project = book(&code).with("data/file", "");
+        project.write("verify.toml", "sandbox = \"off\"\n");
+        is_beyond(&project, "not kept: it changes");
+    }
+    // What a link leads to is as it was.
+    let project = book("import os\nos.symlink('DATA/file', 'link')").with("data/file", "");
+    project.verify("");
+    assert_eq!(kept(&project), (1, 0), "{}", why(&project));
+}

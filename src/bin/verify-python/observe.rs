@@ -51,6 +51,10 @@ const CHANGES: &[(&CStr, isize)] = &[
     (c"os.rmdir", 1),
     (c"os.truncate", 1),
     (c"os.chmod", 1),
+    (c"os.chown", 1),
+    (c"os.utime", 1),
+    (c"os.setxattr", 1),
+    (c"os.removexattr", 1),
     (c"os.link", 2),
 ];
 
@@ -236,6 +240,8 @@ pub(crate) unsafe fn audit(event: *const c_char, arguments: *mut ffi::PyObject) 
         // Of modules, only those in C are told with a path.
         b"import" => observer.loaded(argument(1)),
         b"ctypes.dlopen" => observer.loaded(argument(0)),
+        // What the link leads to is not touched.
+        b"os.symlink" => observer.changed(argument(1)),
         b"sqlite3.connect" => observer.opened_database(argument(0)),
         b"socket.connect" | b"socket.sendto" | b"socket.sendmsg" => {
             observer.connected(argument(1));
