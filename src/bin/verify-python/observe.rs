@@ -3,8 +3,9 @@
 //! `verify` keeps the results of a session only if it knows all that they came from. What the session is
 //! given, `verify` knows; what it takes by itself shows in audit events: files that Python code opens,
 //! directories that it lists. What leaves Python's sight (a process, a library called by `ctypes`, a
-//! connection) is noted once, and the session's results are then not kept. CPython has no event for
-//! `os.stat` and its kin, for the clock, or for files that an extension module opens in C.
+//! connection) is noted once, and the session's results are then not kept; of processes the kernel is asked
+//! as well. CPython has no event for `os.stat` and its kin, for the clock, or for files that an extension
+//! module opens in C.
 //!
 //! The host observes itself as well, from its start: a forked session inherits what was read for it.
 
