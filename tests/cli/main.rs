@@ -62,8 +62,8 @@ mod leftovers;
 mod mistakes;
 #[path = "../attacks/nobody.rs"]
 mod nobody;
-mod odd_paths;
 mod observing;
+mod odd_paths;
 mod preloading;
 mod private;
 mod project;
