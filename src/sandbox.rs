@@ -137,7 +137,7 @@ pub fn setup(config: &Config, interpreter: &Interpreter, more: &[PathBuf]) -> Re
     let mut named = elsewhere(interpreter, &whole);
     named.extend(in_book(config)?);
     for path in named {
-        // What is private is told by where it lies, and whoever goes by a link has to find that, too. The whole
+        // What is private is told by where it lies; but what a link leads to has to be found by the link. The whole
         // machine is no source.
         if let Ok(real) = path.canonicalize()
             && real.parent().is_some()
@@ -285,8 +285,8 @@ fn editable(origin: &[u8]) -> Option<PathBuf> {
 }
 
 /// The directories of pages, and what `readable` names. All of it lies below `verify.toml`, which comes with
-/// a stranger's pull request like the pages; and a directory that holds somebody's home is no book. Pages may be
-/// hidden or lie among the recordings, but are then all that is read of that.
+/// a stranger's pull request like the pages; and a directory that holds somebody's home is no book. Pages that are
+/// hidden or lie among the recordings are checked, and make nothing readable.
 fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
     if !config.is_project {
         return Ok(Vec::new());
