@@ -21,6 +21,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
 use crate::digest::{Digest, Digester};
 use crate::outcome::Outcome;
 use crate::protocol::{Observed, Protections};
@@ -46,6 +48,15 @@ const GENERATIONS: usize = 4;
 
 /// The clock of file systems goes by steps of as much (Linux with a `HZ` of 100).
 const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+const NOW: Timestamps = Timestamps {
+    last_access: TOUCHED,
+    last_modification: TOUCHED,
+};
+const TOUCHED: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: rustix::fs::UTIME_NOW,
+};
 
 const GROUND_FILE: &str = "ground";
 
@@ -245,10 +256,8 @@ impl Cache {
     /// Marks this ground as the latest, and makes room. To be called once after a run.
     pub fn tidy(&self, has_written: bool) {
         let mark = self.ground.join(GROUND_FILE);
-        let touched = fs::File::options()
-            .write(true)
-            .open(&mark)
-            .and_then(|file| file.set_modified(SystemTime::now()));
+        // Not opened: somebody may have put a pipe there.
+        let touched = rustix::fs::utimensat(CWD, &mark, &NOW, AtFlags::empty());
         if touched.is_err()
             && let Ok(bytes) = postcard::to_stdvec(&self.parts)
         {

@@ -1,8 +1,10 @@
 //! What is done before a session starts, its code compiled or its process made: nothing is to be seen of it.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::project::Project;
+use crate::project::{Project, VERIFY};
 
 /// So much source that compiling it ahead pays.
 fn padded(page: &str) -> String {
@@ -175,4 +177,16 @@ fn a_process_that_has_died_before_it_is_needed_is_made_again() {
             .map(|example| example["outcome"]["stdout"].as_str().unwrap());
         assert_eq!(printed.collect::<Vec<_>>(), ["1\n", "three\n", "two\n"]);
     }
+}
+
+#[test]
+fn a_caller_that_ignores_its_children_is_no_hindrance() {
+    let project = Project::new().with("page.md", "# One\n\n```python\nprint(1)\n```\n");
+    let mut command = Command::new("timeout");
+    let ignoring = "trap '' CHLD; exec \"$0\" page.md";
+    command.args(["-k", "5", "60", "sh", "-c", ignoring, VERIFY]);
+    project.surround(&mut command);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 ran"), "{text}");
 }

@@ -69,6 +69,9 @@ type AuditHook = extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -
 type Entry = Option<(UnixStream, HostSetup, Option<Sandbox>, Held)>;
 
 fn main() -> ExitCode {
+    // Whoever started `verify` may not care what becomes of its children. Here somebody waits for each.
+    // SAFETY: the default action needs no memory of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let Some(python) = std::env::args_os().nth(1) else {
         return refuse("this program is started by `verify`; run that instead");
     };
