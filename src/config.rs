@@ -522,7 +522,7 @@ pub const TEMPLATE: &str = r#"# Configuration of `verify`. Every key is optional
 # Names or paths that are not pages.
 # exclude = ["CHANGELOG.md"]
 
-# Where recordings are kept.
+# Where recordings are kept: a directory below this file.
 # expected = "expected"
 
 # Which examples of a page share an interpreter: "page" (all) or "heading" (each H2 starts fresh).
