@@ -24,7 +24,7 @@ pub const FILE_NAME: &str = "verify.toml";
 /// A project's settings, checked and with defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The directory that holds `verify.toml`; without one, the current directory.
+    /// The directory that holds `verify.toml`; without one, the current directory. Its real path, see [`Place`].
     pub root: PathBuf,
     /// Whether there is a `verify.toml`: without one nothing has to be recorded.
     pub is_project: bool,

@@ -23,7 +23,7 @@
 //! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
 //! | [`digest`] | what inputs are told apart by | – |
 //! | [`kept`] | the directory of what can be made again, and its files | – |
-//! | [`interpreter`], [`environment`] | which Python, with which packages | `kept` |
+//! | [`interpreter`], [`environment`] | which Python, with which packages | `digest`, `kept` |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
 //! | [`processes`] | the processes of a session and what they use; shared likewise | – |
 //! | [`sandbox`] | what sessions may see of the machine | `config`, `interpreter`, `protocol` |

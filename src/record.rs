@@ -576,14 +576,10 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
     if !config.is_project {
         return Vec::new();
     }
-    let root = config
-        .root
-        .canonicalize()
-        .unwrap_or_else(|_| config.root.clone());
     let known: HashSet<&PathBuf> = book.recordings().collect();
     let is_recording =
         |file: &PathBuf| fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes));
-    walkdir::WalkDir::new(root.join(&config.expected))
+    walkdir::WalkDir::new(config.root.join(&config.expected))
         .sort_by_file_name()
         .into_iter()
         .flatten()

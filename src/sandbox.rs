@@ -169,16 +169,14 @@ pub fn asked_for(
     config: &Config,
     more: &[PathBuf],
 ) -> Option<(Vec<PathBuf>, Option<PathBuf>, Vec<PathBuf>)> {
-    let root = config.root.canonicalize().ok()?;
     let place = |path: PathBuf| {
-        path.strip_prefix(&root)
+        path.strip_prefix(&config.root)
             .map_or(path.clone(), Path::to_owned)
     };
-    let recordings = root.join(&config.expected).canonicalize().ok();
     let more = more.iter().map(|path| path.canonicalize().map(place));
     Some((
         in_book(config).ok()?.into_iter().map(place).collect(),
-        recordings.map(place),
+        recordings(config).map(place),
         more.collect::<Result<_, _>>().ok()?,
     ))
 }
@@ -291,10 +289,10 @@ fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
     if !config.is_project {
         return Ok(Vec::new());
     }
-    let root = config.root.canonicalize()?;
+    let root = &config.root;
     let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
     let is_outside_or_hidden = |path: &Path| {
-        let below = path.strip_prefix(&root).unwrap_or(Path::new(".."));
+        let below = path.strip_prefix(root).unwrap_or(Path::new(".."));
         below.iter().any(is_hidden)
     };
     let recordings = recordings(config);
@@ -311,7 +309,7 @@ fn in_book(config: &Config) -> Result<Vec<PathBuf>> {
         let Ok(path) = root.join(name).canonicalize() else {
             bail!("`readable` names `{shown}`, which does not exist");
         };
-        if is_outside_or_hidden(&path) || path == root {
+        if is_outside_or_hidden(&path) || path == *root {
             bail!(
                 "`readable` names `{shown}`, which is hidden or not below `verify.toml`; only you can allow that, with `--readable`"
             );

@@ -641,7 +641,7 @@ impl Files {
 
     /// Watches what this project is made of. What was watched before is watched on.
     fn follow(&mut self, project: &Project) -> Result<()> {
-        let root = project.config.root.canonicalize()?;
+        let root = &project.config.root;
         self.expected = root.join(&project.config.expected);
         let pages = project.book.pages.iter();
         let files = pages.flat_map(|page| [Some(&page.file), page.recording.as_ref()]);
@@ -655,7 +655,7 @@ impl Files {
             let above = file.ancestors().skip(1);
             wanted.extend(
                 above
-                    .take_while(|directory| directory.starts_with(&root))
+                    .take_while(|directory| directory.starts_with(root))
                     .map(Path::to_owned),
             );
             wanted.extend(file.parent().map(Path::to_owned));

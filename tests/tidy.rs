@@ -135,7 +135,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "scratch",
         ],
     ),
-    ("interpreter", &["kept"]),
+    ("interpreter", &["digest", "kept"]),
     ("kept", &[]),
     ("markdown", &[]),
     ("matching", &[]),

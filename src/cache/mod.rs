@@ -89,9 +89,8 @@ impl Cache {
         for (_, digest) in &parts {
             digester.add(digest.bytes());
         }
-        let root = terms.config.root.canonicalize()?;
         Ok(Cache {
-            root,
+            root: terms.config.root.clone(),
             ground: directory.join(digester.finish().short()),
             directory,
             seal,

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::candidates::Surroundings;
 use super::facts::{Facts, PROBE, Wire};
 use super::fingerprint;
+use crate::digest::{self, Digest};
 use crate::kept;
 
 /// What Pythons said of themselves in earlier runs. It saves time and nothing else: a file that
@@ -37,29 +37,8 @@ struct CacheFile {
 struct Entry {
     key: Key,
     facts: Facts,
-    /// What else the answer depends on, as it was.
-    rests_on: Vec<(Wire, Option<State>)>,
-}
-
-/// How a file or directory looked: a directory is changed by what is put into it or taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    size: u64,
-    inode: u64,
-}
-
-impl State {
-    /// `None` where there is nothing.
-    fn of(path: &Path) -> Option<State> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(State {
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            size: metadata.size(),
-            inode: metadata.ino(),
-        })
-    }
+    /// What else the answer depends on, as it looked; a directory looks different when something is put into it.
+    rests_on: Vec<(Wire, Option<Digest>)>,
 }
 
 /// What makes a file the same Python as before.
@@ -67,7 +46,7 @@ impl State {
 pub(super) struct Key {
     path: Wire,
     resolved: Wire,
-    state: State,
+    appearance: Digest,
     /// For a pyenv shim: all that it goes by.
     context: String,
 }
@@ -82,7 +61,7 @@ impl Key {
         Some(Self {
             path: Wire(executable.to_path_buf()),
             resolved: Wire(fs::canonicalize(executable).ok()?),
-            state: State::of(executable)?,
+            appearance: digest::appearance(executable).ok()?,
             context: context.unwrap_or_default(),
         })
     }
@@ -113,7 +92,8 @@ impl Cache {
     /// The interpreter that an entry speaks of has to be there still: behind a shim it is another file.
     pub(super) fn find(&self, key: &Key) -> Option<&Facts> {
         let entry = self.entries.iter().find(|entry| entry.key == *key)?;
-        let stands = |(path, state): &(Wire, Option<State>)| State::of(&path.0) == *state;
+        let stands =
+            |(path, before): &(Wire, Option<Digest>)| digest::appearance(&path.0).ok() == *before;
         let holds = entry.facts.executable.0.is_file() && entry.rests_on.iter().all(stands);
         holds.then_some(&entry.facts)
     }
@@ -123,7 +103,7 @@ impl Cache {
             .retain(|entry| entry.key.path != key.path && entry.key.path.0.exists());
         let rests_on = what_path_is_made_of(&facts)
             .into_iter()
-            .map(|path| (Wire(path.clone()), State::of(&path)))
+            .map(|path| (Wire(path.clone()), digest::appearance(&path).ok()))
             .collect();
         self.entries.push(Entry {
             key,
@@ -195,23 +175,20 @@ mod tests {
         cache.save();
         assert_eq!(Cache::open(&folder).find(&first), Some(&fake.facts()));
 
-        let in_state = |state| Key {
-            state,
-            ..first.clone()
+        let file = fake.root().join("bin/program");
+        let after = |change: &dyn Fn()| {
+            change();
+            Key::of(&file, &fake.surroundings()).unwrap()
         };
-        let state = first.state;
-        let touched = in_state(State {
-            modified: (state.modified.0 + 1, 0),
-            ..state
+        let touched = after(&|| {
+            let program = fs::File::options().write(true).open(&file).unwrap();
+            let time = program.metadata().unwrap().modified().unwrap();
+            program
+                .set_modified(time + std::time::Duration::from_secs(1))
+                .unwrap();
         });
-        let grown = in_state(State {
-            size: state.size + 1,
-            ..state
-        });
-        let replaced = in_state(State {
-            inode: state.inode + 1,
-            ..state
-        });
+        let grown = after(&|| fs::write(&file, "\x7fELF and more").unwrap());
+        let replaced = after(&|| fs::rename(fake.put("bin/other", "\x7fELF"), &file).unwrap());
         let linked = Key {
             resolved: Wire(PathBuf::from("/other")),
             ..first.clone()
