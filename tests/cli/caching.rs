@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use snapbox::str;
 
 use crate::lacking::{LANDLOCK, Lacking};
-use crate::project::{OTHER_PYTHON, PYTHON, Project, minor};
+use crate::project::{OTHER_PYTHON, Project, make_environment};
 
 const FROM_CACHE: &str = "from the cache";
 
@@ -341,15 +341,9 @@ fn a_package_that_is_a_link_counts_by_its_source() {
             "page.md",
             "# One\n\n```python\nimport module, package\nprint(module.NUMBER, package.NUMBER)\n```\n",
         );
-    let made = std::process::Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip", ".venv"])
-        .current_dir(project.root())
-        .status();
-    assert!(made.unwrap().success());
-    let packages = format!(".venv/lib/python{}/site-packages", minor(&PYTHON));
+    let packages = make_environment(&project.path(".venv"));
     for name in ["module.py", "package"] {
-        let link = project.path(&packages).join(name);
-        std::os::unix::fs::symlink(project.path("own").join(name), link).unwrap();
+        std::os::unix::fs::symlink(project.path("own").join(name), packages.join(name)).unwrap();
     }
     assert_eq!(project.verify("record").status, 0);
     ran(&project, 1, 0);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::project::{PYTHON, Project, VERIFY, minor, skipped};
+use crate::project::{Project, VERIFY, make_environment, skipped};
 
 const PAGE: &str = "# One\n\n```python\nprint(1 + 1)\n#> 2\n```\n";
 
@@ -152,14 +152,9 @@ fn a_module_that_appears_in_a_directory_of_a_path_file_counts() {
         needs("package.late")
     );
     project.write("book/page.md", page);
-    let made = Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip", ".venv"])
-        .current_dir(project.root())
-        .status();
-    assert!(made.unwrap().success());
-    let packages = format!(".venv/lib/python{}/site-packages", minor(&PYTHON));
+    let packages = make_environment(&project.path(".venv"));
     let own = project.path("own");
-    project.write(&format!("{packages}/own.pth"), own.display().to_string());
+    fs::write(packages.join("own.pth"), own.display().to_string()).unwrap();
     let skipped = |expected: u64| {
         let ran = project.verify("--format json");
         let line = ran.stdout.lines().last().unwrap_or_default();

@@ -4,12 +4,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::lacking::NAMESPACES;
-use crate::project::{PYTHON, Project, minor, skipped};
+use crate::project::{PYTHON, Project, make_environment, minor, skipped};
 
 /// Pages of which each needs a session of its own.
 fn pages(project: Project, code: &str) -> Project {
@@ -32,15 +31,9 @@ fn is_whole() -> bool {
 }
 
 /// An environment with a package `installed`.
-fn make_environment(directory: &Path) {
-    let made = Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip"])
-        .arg(directory)
-        .status();
-    assert!(made.unwrap().success());
-    let packages = format!("lib/python{}/site-packages", minor(&PYTHON));
-    let package = directory.join(packages).join("installed.py");
-    fs::write(package, "ANSWER = 42\n").unwrap();
+fn environment_with_package(directory: &Path) {
+    let packages = make_environment(directory);
+    fs::write(packages.join("installed.py"), "ANSWER = 42\n").unwrap();
 }
 
 /// A directory in one of the machine's.
@@ -123,7 +116,7 @@ fn an_environment_is_found_wherever_it_lies_and_by_any_link() {
             continue;
         };
         let at = |name: &str| directory.path().join(name);
-        make_environment(&at("environments/real"));
+        environment_with_package(&at("environments/real"));
         symlink("environments/real", at("link")).unwrap();
         symlink("environments", at("links")).unwrap();
         let project = pages(Project::new(), code);
@@ -225,7 +218,7 @@ fn an_environment_in_the_book_is_found_by_a_link_to_the_book() {
         Project::new().with("verify.toml", "pages = [\".\"]\n"),
         "import installed\nassert installed.ANSWER == 42",
     );
-    make_environment(&project.path(".venv"));
+    environment_with_package(&project.path(".venv"));
     let link = project.root().with_file_name("link");
     symlink(project.root(), &link).unwrap();
     let environment = link.join(".venv");
@@ -239,7 +232,7 @@ fn what_begins_with_a_dot_is_hidden_where_a_path_file_names_its_directory_by_a_l
     }
     let project = Project::new();
     let top = project.root().with_file_name("elsewhere");
-    make_environment(&project.path(".venv"));
+    environment_with_package(&project.path(".venv"));
     fs::create_dir_all(top.join("real")).unwrap();
     symlink("real", top.join("link")).unwrap();
     fs::write(top.join("real/.env"), "TOKEN=1").unwrap();
@@ -266,7 +259,7 @@ fn without_namespaces_no_more_and_no_less_can_be_read() {
         .with(".data/file", "named")
         .with(".hidden/file", "hidden")
         .with("data/file", "shown");
-    make_environment(&project.path(".venv"));
+    environment_with_package(&project.path(".venv"));
     let outside = project.root().with_file_name("home");
     fs::write(outside.join("file"), "outside").unwrap();
     symlink(&outside, project.path("outside")).unwrap();

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use snapbox::str;
 
 use crate::lacking::NAMESPACES;
-use crate::project::{PYTHON, Project, Ran, VERIFY, minor, raw_name};
+use crate::project::{PYTHON, Project, Ran, VERIFY, make_environment, raw_name};
 
 const PAGE: &str = "# One\n\n```python\nprint(1)\n```\n";
 
@@ -29,17 +29,8 @@ fn project_below(project: &Project, name: &Path, code: &str) -> PathBuf {
 /// An environment without pip, with one module installed. It is made elsewhere: Python's own way to make one does not
 /// know all of these paths.
 fn give_environment(project: &Project, directory: &Path) {
-    let made = Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip", ".made"])
-        .current_dir(project.root())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let module = format!(
-        ".made/lib/python{}/site-packages/installed.py",
-        minor(&PYTHON)
-    );
-    project.write(&module, "ANSWER = 42\n");
+    let packages = make_environment(&project.path(".made"));
+    fs::write(packages.join("installed.py"), "ANSWER = 42\n").unwrap();
     fs::rename(project.path(".made"), directory.join(".venv")).unwrap();
 }
 

@@ -1,18 +1,11 @@
 //! Packages that are imported once: which ones are, what sessions see of it, and what makes them import for themselves.
 
-use std::process::Command;
-
-use crate::project::{PYTHON, Project, minor};
+use crate::project::{PYTHON, Project, make_environment, minor};
 
 /// A project with an environment of its own, in which these modules are installed.
 fn with_packages(packages: &[(&str, &str)]) -> Project {
     let mut project = Project::new().with("verify.toml", "pages = [\"pages\"]\n");
-    let made = Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip", ".venv"])
-        .current_dir(project.root())
-        .status()
-        .unwrap();
-    assert!(made.success());
+    make_environment(&project.path(".venv"));
     for (name, text) in packages {
         project = project.with(&installed(name), text);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lacking::{LANDLOCK, Lacking, NAMESPACES};
-use crate::project::{PYTHON, Project, minor};
+use crate::project::{PYTHON, Project, make_environment, packages_of};
 use crate::sandbox::is_whole;
 
 /// A page that prints what it reads from each of these paths, of the project or absolute; what is hidden may look empty.
@@ -57,16 +57,7 @@ fn printed(project: &Project, page: &str, lacking: Option<Lacking>) -> String {
 
 /// Makes the project's environment and returns its directory of packages.
 fn environment(project: &Project) -> PathBuf {
-    let made = Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip", ".venv"])
-        .current_dir(project.root())
-        .status();
-    assert!(made.unwrap().success());
-    packages_of(&project.path(".venv"))
-}
-
-fn packages_of(environment: &Path) -> PathBuf {
-    environment.join(format!("lib/python{}/site-packages", minor(&PYTHON)))
+    make_environment(&project.path(".venv"))
 }
 
 /// A place beside the project, of which a run shows nothing unless something leads there.

@@ -66,6 +66,21 @@ pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Makes an environment without pip; returns its directory of packages.
+pub(crate) fn make_environment(directory: &Path) -> PathBuf {
+    let made = Command::new(&PYTHON.executable)
+        .args(["-m", "venv", "--without-pip"])
+        .arg(directory)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    packages_of(directory)
+}
+
+pub(crate) fn packages_of(environment: &Path) -> PathBuf {
+    environment.join(format!("lib/python{}/site-packages", minor(&PYTHON)))
+}
+
 /// A directory with pages in it.
 pub(crate) struct Project {
     root: PathBuf,
@@ -175,6 +190,18 @@ impl Project {
             .env("TMPDIR", &self.scratch)
             .env("COLUMNS", "100")
             .stdin(Stdio::null());
+    }
+
+    /// Runs git with these words, in the same surroundings.
+    pub(crate) fn git(&self, words: &str) {
+        let mut command = Command::new("git");
+        command.args(words.split_whitespace());
+        self.surround(&mut command);
+        command
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        let output = command.output().expect("git starts");
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// Runs `then` in a shell that has a mount namespace of its own, after `prepare`: what it says. `None`, with a word

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::lacking::{LANDLOCK, Lacking, NAMESPACES};
 use crate::nobody::Nobody;
-use crate::project::{PYTHON, Project, VERIFY};
+use crate::project::{Project, VERIFY, make_environment};
 
 fn one(code: &str) -> Project {
     Project::new().with("page.md", format!("# One\n\n```python\n{code}\n```\n"))
@@ -183,17 +183,9 @@ for name in (".venv/own/file", ".other/file"):
         print(type(error).__name__)"#;
     let project = Project::new().with("verify.toml", "pages = [\".\"]\n");
     let root = project.root().to_str().unwrap().to_owned();
-    let python = crate::project::minor(&PYTHON);
-    let made = Command::new(&PYTHON.executable)
-        .args(["-m", "venv", "--without-pip", ".venv"])
-        .current_dir(project.root())
-        .status();
-    assert!(made.unwrap().success());
+    let packages = make_environment(&project.path(".venv"));
+    std::fs::write(packages.join("installed.py"), "ANSWER = 42\n").unwrap();
     let project = project
-        .with(
-            &format!(".venv/lib/python{python}/site-packages/installed.py"),
-            "ANSWER = 42\n",
-        )
         .with(".venv/own/file", "not Python's")
         .with(".other/file", "hidden")
         .with(

@@ -1,7 +1,6 @@
 //! Which examples a command is about: paths, chapters, sections, ids, words, git, the last run, shards.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use snapbox::str;
 
@@ -365,16 +364,7 @@ error: nothing to run: no example failed in the last run
 #[test]
 fn what_git_says_has_changed() {
     let project = book();
-    let git = |words: &str| {
-        let mut command = Command::new("git");
-        command.args(words.split_whitespace());
-        project.surround(&mut command);
-        command
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1");
-        let output = command.output().expect("git starts");
-        assert!(output.status.success(), "{output:?}");
-    };
+    let git = |words: &str| project.git(words);
     project.verify("--changed").is(str![[r#"
 exit status 2
 --- stderr

@@ -1,7 +1,6 @@
 //! Paths that somebody typed: which project they lie in, and that a page goes by one name, whatever leads to it.
 
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use snapbox::str;
 
@@ -227,16 +226,7 @@ fn git_names_what_a_link_or_a_submodule_leads_to() {
     let project = linked().with("library/README.md", page("print(1)"));
     link(&project, "../library", "docs/library");
     link(&project, "../shared", "docs/more");
-    let git = |words: &str| {
-        let mut command = Command::new("git");
-        command.args(words.split_whitespace());
-        project.surround(&mut command);
-        command
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1");
-        let output = command.output().expect("git starts");
-        assert!(output.status.success(), "{output:?}");
-    };
+    let git = |words: &str| project.git(words);
     let commit = |directory: &str| {
         git(&format!("-C {directory} add ."));
         git(&format!(
