@@ -169,8 +169,8 @@ fn so_is_what_is_killed_while_it_starts_or_ends() {
             while !is_time() && run.try_wait().unwrap().is_none() {}
             kill_all_at_once(run);
         }
+        start_until_nothing_is_left(&project);
     }
-    start_until_nothing_is_left(&project);
 }
 
 #[test]
