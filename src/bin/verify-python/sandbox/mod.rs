@@ -2,7 +2,7 @@
 //!
 //! | module | layer | taken | keeps from |
 //! |---|---|---|---|
-//! | [`namespaces`] | namespaces, made by the host for itself and, as [`places`] and networks, for sessions | as root, or where a user may make user namespaces | the file system that is not on the list, the network, other processes |
+//! | [`namespaces`] | namespaces, made by the host for itself, with a [`root`] of its own, and, as [`places`] and networks, for sessions | as root, or where a user may make user namespaces | the file system that is not on the list, the network, other processes |
 //! | [`landlock`] | a Landlock domain | from Linux 5.13 on | files that are not on the list, other sessions, signals, tracing |
 //! | [`syscalls`] | seccomp filters, most of them the host's own, and fewer capabilities | everywhere | the parts of the kernel that no example needs |
 //!
@@ -13,6 +13,7 @@ mod landlock;
 mod mounts;
 mod namespaces;
 mod places;
+mod root;
 mod syscalls;
 
 use std::io;
