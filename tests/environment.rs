@@ -144,17 +144,22 @@ fn an_environment_is_chosen_by_its_own_link_and_known_again_without_starting_it(
         "{again:?}"
     );
 
-    // A Python that may not be executed can only be known from the cache.
+    // What only the cache says shows that the Python was not asked again.
     let copy = root.join("copy/bin/python");
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
     fs::copy(base.executable.canonicalize().unwrap(), &copy).unwrap();
     fs::copy(venv.join("pyvenv.cfg"), root.join("copy/pyvenv.cfg")).unwrap();
     let request = Request::Path(root.join("copy"));
-    let discover = || interpreter::discover(Some(&request), &root, &inactive, &root);
-    let first = discover().unwrap();
+    let discover = || interpreter::discover(Some(&request), &root, &inactive, &root).unwrap();
+    let first = discover();
     assert_eq!(first.executable, copy);
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(discover().unwrap(), first);
+    let cache = root.join("interpreters.json");
+    let told = fs::read_to_string(&cache).unwrap();
+    let version = |number: &str| format!(r#""full_version":"{number}""#);
+    let other = told.replace(&version(&base.full_version), &version("3.99.0"));
+    assert_ne!(other, told);
+    fs::write(&cache, other).unwrap();
+    assert_eq!(discover().full_version, "3.99.0");
     let later =
         fs::metadata(&copy).unwrap().modified().unwrap() + std::time::Duration::from_secs(1);
     fs::File::options()
@@ -163,7 +168,10 @@ fn an_environment_is_chosen_by_its_own_link_and_known_again_without_starting_it(
         .unwrap()
         .set_modified(later)
         .unwrap();
-    assert!(matches!(discover(), Err(Error::NotExecutable { .. })));
+    assert_eq!(discover(), first);
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = interpreter::discover(Some(&request), &root, &inactive, &root);
+    assert!(matches!(refused, Err(Error::NotExecutable { .. })));
 }
 
 #[test]
