@@ -12,11 +12,11 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use pyo3::prelude::*;
-use rustix::process::Pid;
 use verify::protocol::SessionSetup;
 
+use crate::copy::{self, Copied};
 use crate::isolation;
-use crate::serve::{Copied, Forked, Host, Next};
+use crate::serve::{Forked, Host, Next};
 
 /// Waits for words to go on. Returns in copies only.
 pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> io::Result<Forked> {
@@ -39,13 +39,7 @@ pub(crate) fn wait(py: Python<'_>, control: UnixStream) -> io::Result<Forked> {
 /// Not through Python's own `fork`: that runs what examples have registered for a fork, and gives `random` a new
 /// seed. The process has one thread, which holds all of Python's locks, and goes on holding them in the copy.
 fn fork_unseen(_py: Python<'_>, _setup: &SessionSetup) -> Copied {
-    // SAFETY: the process has one thread.
-    match unsafe { libc::fork() } {
-        -1 => Err(std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EAGAIN)),
-        pid => Ok(Pid::from_raw(pid)),
-    }
+    copy::fork()
 }
 
 /// What a process has beside its memory before an example has run in it.

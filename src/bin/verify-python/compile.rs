@@ -15,6 +15,7 @@ use std::path::Path;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 use verify::protocol::{Form, Source};
 
@@ -81,6 +82,19 @@ pub(crate) fn compile<'py>(
     }
 }
 
+/// The list that the compiler's warnings go by. `warnings` itself may not have been imported yet.
+fn filters(py: Python<'_>) -> PyResult<&Bound<'_, PyList>> {
+    static FILTERS: PyOnceLock<Py<PyList>> = PyOnceLock::new();
+    let look_up = || -> PyResult<Py<PyList>> {
+        Ok(py
+            .import("_warnings")?
+            .getattr("filters")?
+            .cast_into()?
+            .unbind())
+    };
+    Ok(FILTERS.get_or_try_init(py, look_up)?.bind(py))
+}
+
 /// Code of a session's examples, in their order.
 #[derive(Default)]
 pub(crate) struct Compiled(VecDeque<(Source, Py<PyAny>)>);
@@ -92,9 +106,7 @@ impl Compiled {
             return Compiled::default();
         }
         let strictly = || -> PyResult<Compiled> {
-            // The list that the compiler's warnings go by. `warnings` itself may not have been imported yet.
-            let filters: Bound<'_, PyList> =
-                py.import("_warnings")?.getattr("filters")?.cast_into()?;
+            let filters = filters(py)?;
             let warning = py.get_type::<pyo3::exceptions::PyWarning>();
             filters.insert(0, ("error", py.None(), warning, py.None(), 0))?;
             let code = |source: Source| {

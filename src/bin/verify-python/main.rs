@@ -17,6 +17,7 @@
 //! | [`session`] | a forked child: takes units, runs them, reports |
 //! | [`snapshot`] | a session that imports a package and becomes a host itself |
 //! | [`checkpoint`] | a session that stays where it is, so that copies of it go on from there |
+//! | [`copy`] | copies of this process |
 //! | [`compile`] | text to code, and code that a host has made for its sessions |
 //! | [`unit`] | running one example |
 //! | [`exception`] | an exception as data |
@@ -33,6 +34,7 @@
 
 mod checkpoint;
 mod compile;
+mod copy;
 mod exception;
 mod heap;
 mod isolation;

@@ -31,6 +31,7 @@ use verify::protocol::{
 use verify::scratch::{self, Held};
 
 use crate::compile::Compiled;
+use crate::copy::{self, Copied};
 use crate::heap::Heap;
 use crate::sandbox::Sandbox;
 use crate::unit::Interpreter;
@@ -106,8 +107,8 @@ impl Warm {
                         self.interpreter.set_variables(py, &setup.environment)
                     }
                 });
-                set.map_err(|_| libc::EIO)?;
-                fork_python(py, &self.interpreter.fork)
+                set?;
+                copy::fork_python(py)
             };
             match (&self.sandbox, &setup.program) {
                 (Some(sandbox), Program::Python | Program::Shell { .. }) => {
@@ -202,23 +203,8 @@ pub(crate) enum Next {
     HungUp,
 }
 
-/// What became of a fork: `None` in the child, or the error's number.
-pub(crate) type Copied = Result<Option<Pid>, i32>;
-
 /// How this process is copied for a session.
 type Fork<'f> = dyn Fn(Python<'_>, &SessionSetup) -> Copied + 'f;
-
-/// By Python's own `fork`, with which its locks and thread state are right in the child.
-fn fork_python(py: Python<'_>, fork: &Py<PyAny>) -> Copied {
-    let pid: PyResult<i32> = fork.call0(py).and_then(|pid| pid.extract(py));
-    pid.map(Pid::from_raw).map_err(|error| {
-        error
-            .value(py)
-            .getattr("errno")
-            .and_then(|errno| errno.extract())
-            .unwrap_or(libc::EAGAIN)
-    })
-}
 
 pub(crate) struct Host<'f> {
     channel: UnixStream,
@@ -234,6 +220,8 @@ struct Child {
     /// Readable when the process has ended.
     ended: OwnedFd,
     status: File,
+    /// What it runs. To free that while it does so would have one of the two copy all that this writes to.
+    _compiled: Compiled,
     /// Asked to end: whatever it leaves is ended at once.
     condemned: bool,
     /// Reaped, with orphans that may still be writing; the status is on its way already.
@@ -372,6 +360,7 @@ impl<'f> Host<'f> {
                         pid,
                         ended,
                         status,
+                        _compiled: compiled,
                         condemned: false,
                         leftovers: Vec::new(),
                         reaped: false,
@@ -389,7 +378,8 @@ impl<'f> Host<'f> {
                 }
                 None
             }
-            Err(errno) => {
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
                 tell(&mut status, Status::Ended(ProcessEnd::NotStarted { errno }));
                 None
             }

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use pyo3::BoundObject;
 use pyo3::exceptions::{PySystemExit, PyTypeError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use verify::outcome::Exception;
@@ -35,8 +34,6 @@ pub(crate) struct Interpreter {
     pub(crate) preloaded: &'static Preloaded,
     /// What the host has compiled of what will run.
     pub(crate) compiled: Compiled,
-    /// The host's way to make a session: to look it up after a fork would copy whatever that touches.
-    pub(crate) fork: Py<PyAny>,
     compile: Py<PyAny>,
     stdout: Py<PyAny>,
     stderr: Py<PyAny>,
@@ -48,12 +45,46 @@ pub(crate) struct Interpreter {
     io: Py<PyModule>,
     source_loader: Py<PyAny>,
     sets_cached: bool,
+    names: Names,
     future_flags: c_int,
     event_loop: Option<Py<PyAny>>,
     /// `sys.gettrace` with `sys.settrace`, and the same for profilers.
     tracers: [(Py<PyAny>, Py<PyAny>); 2],
     /// Where spawned children find the session's code; shared with the import hook.
     session_file: Rc<RefCell<Option<String>>>,
+}
+
+/// Names that are asked for in every session. Made in the host: there they are made once, and a session would first
+/// copy what making one writes to.
+struct Names {
+    argv: Py<PyString>,
+    cached: Py<PyString>,
+    executable: Py<PyString>,
+    file: Py<PyString>,
+    flush: Py<PyString>,
+    loader: Py<PyString>,
+    main: Py<PyString>,
+    orig_argv: Py<PyString>,
+    stderr: Py<PyString>,
+    stdout: Py<PyString>,
+}
+
+impl Names {
+    fn new(py: Python<'_>) -> Names {
+        let name = |text| PyString::intern(py, text).unbind();
+        Names {
+            argv: name("argv"),
+            cached: name("__cached__"),
+            executable: name("executable"),
+            file: name("__file__"),
+            flush: name("flush"),
+            loader: name("__loader__"),
+            main: name("__main__"),
+            orig_argv: name("orig_argv"),
+            stderr: name("stderr"),
+            stdout: name("stdout"),
+        }
+    }
 }
 
 /// What a run left: the exception that ended it, and the values asked for.
@@ -89,7 +120,6 @@ impl Interpreter {
             ],
             preloaded,
             compiled: Compiled::default(),
-            fork: py.import("posix")?.getattr("fork")?.unbind(),
             compile: py.import("builtins")?.getattr("compile")?.unbind(),
             stdout: sys.getattr("stdout")?.unbind(),
             stderr: sys.getattr("stderr")?.unbind(),
@@ -102,6 +132,7 @@ impl Interpreter {
                 .getattr("SourceFileLoader")?
                 .unbind(),
             sets_cached: py.version_info() < (3, 15),
+            names: Names::new(py),
             sys: sys.unbind(),
             future_flags: 0,
             event_loop: None,
@@ -199,11 +230,9 @@ impl Interpreter {
     pub(crate) fn flush(&self, py: Python<'_>) {
         let sys = self.sys.bind(py);
         // A stream that the example closed or replaced by something else is its own business.
-        let flush = |stream: &Bound<'_, PyAny>| drop(stream.call_method0(intern!(py, "flush")));
-        let streams = [
-            (intern!(py, "stdout"), &self.stdout),
-            (intern!(py, "stderr"), &self.stderr),
-        ];
+        let names = &self.names;
+        let flush = |stream: &Bound<'_, PyAny>| drop(stream.call_method0(&names.flush));
+        let streams = [(&names.stdout, &self.stdout), (&names.stderr, &self.stderr)];
         for (name, original) in streams {
             // What the example put in its place may hold back what goes there.
             if let Ok(current) = sys.getattr(name)
@@ -225,26 +254,24 @@ impl Interpreter {
     ) -> PyResult<Vec<(String, Option<Py<PyAny>>)>> {
         let sys = self.sys.bind(py);
         let main = self.main.bind(py);
+        let names = &self.names;
         let path = unit.path.to_string_lossy();
         if matches!(unit.mode, Mode::Module { .. }) {
             let path = PyString::new(py, &path);
-            main.set_item(intern!(py, "__file__"), &path)?;
+            main.set_item(&names.file, &path)?;
             if self.sets_cached {
-                main.set_item(intern!(py, "__cached__"), py.None())?;
+                main.set_item(&names.cached, py.None())?;
             }
-            let loader = self
-                .source_loader
-                .bind(py)
-                .call1((intern!(py, "__main__"), path))?;
-            main.set_item(intern!(py, "__loader__"), loader)?;
+            let loader = self.source_loader.bind(py).call1((&names.main, path))?;
+            main.set_item(&names.loader, loader)?;
         }
         let argv = PyList::new(py, &unit.argv)?;
-        let original = PyList::new(py, [sys.getattr(intern!(py, "executable"))?])?;
+        let original = PyList::new(py, [sys.getattr(&names.executable)?])?;
         for argument in &argv {
             original.append(argument)?;
         }
-        sys.setattr(intern!(py, "argv"), argv)?;
-        sys.setattr(intern!(py, "orig_argv"), original)?;
+        sys.setattr(&names.argv, argv)?;
+        sys.setattr(&names.orig_argv, original)?;
         *self.session_file.borrow_mut() = unit
             .session_file
             .as_ref()

@@ -22,7 +22,7 @@ use std::path::Path;
 
 use verify::protocol::{Protections, SandboxSetup, SessionSetup};
 
-use crate::serve::Copied;
+use crate::copy::Copied;
 use namespaces::Namespaces;
 
 /// The layers that this host has.
@@ -56,7 +56,7 @@ impl Sandbox {
     pub(crate) fn fork(&self, setup: &SessionSetup, fork: impl FnOnce() -> Copied) -> Copied {
         let copied = match self.namespaces.enter_for(setup) {
             Ok(()) => fork(),
-            Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
+            Err(error) => Err(error),
         };
         if !matches!(copied, Ok(None)) && self.namespaces.leave().is_err() {
             // What was forked from here would share that session's. `verify` starts another host.

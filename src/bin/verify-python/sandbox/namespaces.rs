@@ -22,6 +22,7 @@ use verify::scratch;
 use super::mounts::move_to;
 use super::places::Places;
 use super::root::change_root;
+use crate::copy::fork;
 
 /// What this host has, and why not all of it.
 #[derive(Debug, Default)]
@@ -202,14 +203,6 @@ fn fail(mut tell: PipeWriter, error: &io::Error) -> ! {
     let _ = writeln!(tell, "{error}");
     // SAFETY: ends a process in which nothing has been started.
     unsafe { libc::_exit(1) }
-}
-
-pub(super) fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: the process has one thread, so its child is as good as itself.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        child => Ok(Pid::from_raw(child)),
-    }
 }
 
 fn die_with_parent() {

@@ -15,7 +15,7 @@ use rustix::thread::LinkNameSpaceType;
 use verify::protocol::SandboxSetup;
 
 use super::mounts::{make_mount_point, mount, move_to, path_of, set_mount_attributes};
-use super::namespaces::fork;
+use crate::copy::fork;
 
 /// Devices of the session's `/dev`.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
