@@ -92,6 +92,9 @@ fn baseline(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A row's name, and what costs what it says.
+type NamedRun<'a> = (&'a str, &'a mut dyn FnMut() -> Result<Cost>);
+
 struct Bench {
     python: PathBuf,
     runs: usize,
@@ -264,46 +267,71 @@ impl Bench {
         Ok(cold)
     }
 
-    /// A book that has passed, checked once more, beside the start of one Python.
+    /// A book that has passed, checked once more.
     fn unchanged(&self, corpus: &Corpus) -> Result<()> {
-        let what = format!("{} examples, unchanged", corpus.examples.len());
         succeed(&mut self.check(corpus))?;
-        self.beside_one_python(&what, &mut || succeed(&mut self.check(corpus)))
+        self.beside_one_python(
+            corpus,
+            &mut [("unchanged", &mut || succeed(&mut self.check(corpus)))],
+        )
     }
 
-    /// A book that has passed, checked after one example was edited.
+    /// A book that has passed, checked after one example was edited. Whoever shows what the example does now reads the
+    /// book and runs its page in some Python: beside it, what each of the two costs.
     fn edited(&self, corpus: &Corpus) -> Result<()> {
+        const PAGE: usize = 25;
         succeed(&mut self.check(corpus))?;
-        let page = corpus.root.join("pages/page-0025.md");
+        let page = corpus.root.join(format!("pages/page-{PAGE:04}.md"));
+        let joined = corpus.root.join("joined-page");
+        let examples = &corpus.examples[(PAGE - 1) * PER_PAGE..PAGE * PER_PAGE];
+        fs::write(&joined, examples.join("\0"))?;
         let original = fs::read_to_string(&page)?;
         let mut round = 0;
-        let what = format!("{} examples, one edited", corpus.examples.len());
-        self.beside_one_python(&what, &mut || {
+        let mut edit = || {
             round += 1;
             // It prints what it printed before, and has to run to show it.
             let edit = format!("import collections # edit {round}\n");
             fs::write(&page, original.replacen("import collections\n", &edit, 1))?;
             succeed(&mut self.check(corpus))
-        })?;
+        };
+        let alone = |script: &str| succeed(self.python().arg(baseline(script)).arg(&joined));
+        self.beside_one_python(
+            corpus,
+            &mut [
+                ("one edited", &mut edit),
+                ("unchanged", &mut || succeed(&mut self.check(corpus))),
+                ("the page alone, by `floor.py`", &mut || alone("floor.py")),
+                ("the page alone, in a fork", &mut || alone("forked.py")),
+            ],
+        )?;
         fs::write(&page, original)?;
         Ok(())
     }
 
-    fn beside_one_python(&self, what: &str, run: &mut dyn FnMut() -> Result<Cost>) -> Result<()> {
-        let (mut starts, mut runs) = (Vec::new(), Vec::new());
+    fn beside_one_python(&self, corpus: &Corpus, rows: &mut [NamedRun<'_>]) -> Result<()> {
+        let mut starts = Vec::new();
+        let mut costs = vec![Vec::new(); rows.len()];
         for _ in 0..self.runs * 3 {
             starts.push(succeed(self.python().args(["-c", "pass"]))?);
-            runs.push(run()?);
+            for ((_, run), costs) in rows.iter_mut().zip(&mut costs) {
+                costs.push(run()?);
+            }
         }
-        let (start, run) = (median(&starts), median(&runs));
-        println!(
-            "\n{what}: {} CPU, {} wall; `python -c pass`: {} CPU, {} wall; {:.2} × its CPU",
-            milliseconds(run.cpu),
-            milliseconds(run.wall),
-            milliseconds(start.cpu),
-            milliseconds(start.wall),
-            ratio(run.cpu, start.cpu)
-        );
+        let start = median(&starts);
+        let title = format!("{} examples that have passed", corpus.examples.len());
+        println!("\n{title:<45}       CPU       wall  CPU / `pass`");
+        let row = |name: &str, cost: Cost| {
+            println!(
+                "{name:<45} {:>9} {:>10} {:>10.2} ×",
+                milliseconds(cost.cpu),
+                milliseconds(cost.wall),
+                ratio(cost.cpu, start.cpu)
+            );
+        };
+        row("`python -c pass`", start);
+        for ((name, _), costs) in rows.iter().zip(&costs) {
+            row(name, median(costs));
+        }
         Ok(())
     }
 

@@ -3,18 +3,27 @@
 //! One thread waits for what happens, whichever it is: a saved file, a key, a signal. Another runs what is due, until
 //! it is done or something happens: the pipeline of [`crate::check`], on hosts that stay, with traces of what
 //! sessions did.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`inbox`] | all that happens, in one queue |
+//! | [`files`] | which files are watched |
+//! | [`terminal`] | keys, and what is shown |
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod files;
+mod inbox;
+mod terminal;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use rustix::termios::{LocalModes, OptionalActions, Termios};
+use anyhow::{Result, bail};
+
+use files::Files;
+use inbox::{Act, Inbox, RunEnds};
+use terminal::{Keys, Screen, say};
 
 use crate::book::{self, Book, Keyword};
 use crate::check::{self, Ground, SessionPlan, Settings};
@@ -29,15 +38,6 @@ use crate::schedule::{self, Interrupted};
 use crate::sinks::Sinks;
 use crate::state::LastRun;
 use crate::trace::Traces;
-
-/// A file that is still being written is read when nothing was heard of it for so long. Most editors say that
-/// they are done, by closing or renaming.
-const QUIET: Duration = Duration::from_millis(20);
-
-/// How often signals are looked for while nothing happens.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-const KEYS: &str = "a: run all, f: filter, r: record, q: quit";
 
 /// `verify watch [PATH…]`
 pub fn watch(arguments: &cli::Watch) -> Result<Status> {
@@ -467,338 +467,4 @@ fn pages_with_problems(project: &Project) -> HashSet<String> {
 fn is_as_read(book: &Book, path: &Path) -> bool {
     let page = book.pages.iter().find(|page| page.file == *path);
     page.is_some_and(|page| fs::read(path).is_ok_and(|bytes| bytes == page.text.as_bytes()))
-}
-
-/// What makes a watch do something.
-enum Happened {
-    /// The file is complete, gone, or has come.
-    Saved(PathBuf),
-    /// The file is being written.
-    Touched(PathBuf),
-    Key(u8),
-    /// The run of this number has no more to tell.
-    RunEnded(usize),
-}
-
-/// What is to be done about it.
-enum Act {
-    /// Read these files again; what was saved together is run together.
-    Saved(BTreeSet<PathBuf>),
-    Key(u8),
-    RunEnded(usize),
-}
-
-/// Says that a run has ended, however it does.
-struct RunEnds(Sender<Happened>, usize);
-
-impl Drop for RunEnds {
-    fn drop(&mut self) {
-        // Nobody is left to tell when the watch is over.
-        let _ = self.0.send(Happened::RunEnded(self.1));
-    }
-}
-
-/// All that happens, in the order in which it is to be dealt with.
-struct Inbox {
-    sender: Sender<Happened>,
-    receiver: Receiver<Happened>,
-    touched: BTreeSet<PathBuf>,
-    saved: BTreeSet<PathBuf>,
-    runs: usize,
-}
-
-impl Inbox {
-    fn new() -> Inbox {
-        let (sender, receiver) = mpsc::channel();
-        Inbox {
-            sender,
-            receiver,
-            touched: BTreeSet::new(),
-            saved: BTreeSet::new(),
-            runs: 0,
-        }
-    }
-
-    fn next_run(&mut self) -> usize {
-        self.runs += 1;
-        self.runs
-    }
-
-    /// Waits until there is something to do.
-    fn next(&mut self, files: &Files) -> Result<Act> {
-        self.next_or(files, || false)
-    }
-
-    /// As [`Inbox::next`]. Until then it does what can wait, part by part: `do_part` says whether there was any.
-    fn next_or(&mut self, files: &Files, do_part: impl Fn() -> bool) -> Result<Act> {
-        let mut has_more = true;
-        loop {
-            let patience = match (self.saved.is_empty(), self.touched.is_empty()) {
-                (false, _) => Duration::ZERO,
-                (true, false) => QUIET,
-                (true, true) if has_more => Duration::ZERO,
-                (true, true) => LOOK_EVERY,
-            };
-            match self.take(patience, files)? {
-                Some(Happened::Key(key)) => return Ok(Act::Key(key)),
-                Some(Happened::RunEnded(run)) => return Ok(Act::RunEnded(run)),
-                Some(Happened::Touched(_) | Happened::Saved(_)) => {}
-                None => {
-                    self.saved.append(&mut self.touched);
-                    if !self.saved.is_empty() {
-                        return Ok(Act::Saved(std::mem::take(&mut self.saved)));
-                    }
-                    has_more = has_more && do_part();
-                }
-            }
-        }
-    }
-
-    /// The next key, whatever happens besides; `None` if there is none yet.
-    fn key(&mut self, files: &Files) -> Result<Option<u8>> {
-        match self.take(LOOK_EVERY, files)? {
-            Some(Happened::Key(key)) => Ok(Some(key)),
-            _ => Ok(None),
-        }
-    }
-
-    /// What happens next, if it does so in time. Files are noted.
-    fn take(&mut self, patience: Duration, files: &Files) -> Result<Option<Happened>> {
-        if schedule::interrupted() {
-            bail!(Interrupted);
-        }
-        let happened = match self.receiver.recv_timeout(patience) {
-            Ok(happened) => happened,
-            Err(RecvTimeoutError::Timeout) => return Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("nothing watches the files any longer"),
-        };
-        match &happened {
-            Happened::Touched(path) => self.touched.extend(files.ours(path).cloned()),
-            Happened::Saved(path) => {
-                for file in files.ours(path) {
-                    self.touched.remove(file);
-                    self.saved.insert(file.clone());
-                }
-            }
-            _ => {}
-        }
-        Ok(Some(happened))
-    }
-}
-
-/// The directories that are watched: those with pages or recordings, and those on the way to them.
-struct Files {
-    watcher: RecommendedWatcher,
-    directories: HashSet<PathBuf>,
-    expected: PathBuf,
-    /// By the file that it really is, under which names the project has it: a link is told of by what it leads to.
-    names: HashMap<PathBuf, Vec<PathBuf>>,
-}
-
-impl Files {
-    fn new(sender: Sender<Happened>) -> Result<Files> {
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let Ok(event) = event else {
-                return;
-            };
-            let is_whole = match event.kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write))
-                | EventKind::Modify(ModifyKind::Name(_))
-                | EventKind::Remove(_) => true,
-                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => return,
-                _ => false,
-            };
-            for path in event.paths {
-                // Nobody is left to tell when the watch is over.
-                let _ = sender.send(if is_whole {
-                    Happened::Saved(path)
-                } else {
-                    Happened::Touched(path)
-                });
-            }
-        })
-        .context("cannot watch files")?;
-        Ok(Files {
-            watcher,
-            directories: HashSet::new(),
-            expected: PathBuf::new(),
-            names: HashMap::new(),
-        })
-    }
-
-    /// Reads a project, and again as long as there is a directory in which something may have been written
-    /// before it was watched.
-    fn load_and_follow(&mut self, selection: &cli::Selection) -> Result<Project> {
-        loop {
-            let project = Project::load(selection)?;
-            let watched = self.directories.len();
-            self.follow(&project)?;
-            if self.directories.len() == watched {
-                return Ok(project);
-            }
-        }
-    }
-
-    /// Watches what this project is made of. What was watched before is watched on.
-    fn follow(&mut self, project: &Project) -> Result<()> {
-        let root = &project.config.root;
-        self.expected = root.join(&project.config.expected);
-        let pages = project.book.pages.iter();
-        let files = pages.flat_map(|page| [Some(&page.file), page.recording.as_ref()]);
-        let mut wanted = HashSet::from([root.clone()]);
-        self.names.clear();
-        for file in files.flatten() {
-            if let Ok(real) = file.canonicalize() {
-                wanted.extend(real.parent().map(Path::to_owned));
-                self.names.entry(real).or_default().push(file.clone());
-            }
-            let above = file.ancestors().skip(1);
-            wanted.extend(
-                above
-                    .take_while(|directory| directory.starts_with(root))
-                    .map(Path::to_owned),
-            );
-            wanted.extend(file.parent().map(Path::to_owned));
-        }
-        for directory in wanted {
-            if directory.is_dir() && !self.directories.contains(&directory) {
-                self.watcher
-                    .watch(&directory, RecursiveMode::NonRecursive)
-                    .with_context(|| format!("cannot watch `{}`", directory.display()))?;
-                self.directories.insert(directory);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the project calls a file, where it matters.
-    fn ours<'a>(&'a self, path: &'a PathBuf) -> impl Iterator<Item = &'a PathBuf> {
-        let names = self.names.get(path).map(Vec::as_slice);
-        let names = names.unwrap_or(std::slice::from_ref(path)).iter();
-        names.filter(|name| self.is_ours(name))
-    }
-
-    /// Whether a file matters: what else lies beside pages does not, nor what `verify` keeps for itself.
-    fn is_ours(&self, path: &Path) -> bool {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            return false;
-        }
-        book::is_page(path)
-            || name == config::FILE_NAME
-            || path.starts_with(&self.expected)
-            || path.is_dir()
-    }
-}
-
-/// Single keys from a terminal, which is as it was when this is dropped.
-struct Keys {
-    before: Termios,
-}
-
-impl Keys {
-    /// `None` where nobody can press any.
-    fn read(sender: Sender<Happened>) -> Option<Keys> {
-        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            return None;
-        }
-        let before = rustix::termios::tcgetattr(io::stdin()).ok()?;
-        let mut single = before.clone();
-        // Ctrl-C stays what it is.
-        single.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &single).ok()?;
-        std::thread::spawn(move || {
-            let bytes = io::stdin().lock().bytes();
-            for byte in bytes.map_while(Result::ok) {
-                if sender.send(Happened::Key(byte)).is_err() {
-                    return;
-                }
-            }
-        });
-        Some(Keys { before })
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
-    }
-}
-
-/// A line of our own. It is none of the report.
-fn say(line: &str) -> io::Result<()> {
-    writeln!(anstream::stderr(), "{line}")
-}
-
-/// What a watch shows: reports, and on a terminal one last line that says what can be done.
-struct Screen {
-    sinks: Sinks,
-    has_keys: bool,
-    /// Which Python runs what is said once.
-    has_started: bool,
-    /// Until then every error is one of how the watch was started.
-    has_reported: bool,
-}
-
-impl Screen {
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
-        match event {
-            Event::Started(started) if self.has_started => {
-                self.sinks.expect(started);
-                return Ok(());
-            }
-            Event::Started(_) => self.has_started = true,
-            Event::Finished(_) => self.has_reported = true,
-            _ => {}
-        }
-        self.sinks.event(event)
-    }
-
-    fn prompt(&mut self, pages: usize) -> io::Result<()> {
-        if !self.has_keys {
-            return Ok(());
-        }
-        let pages = crate::report::human::count(pages, "page");
-        let mut out = anstream::stdout();
-        write!(out, "watching {pages}; {KEYS} ")?;
-        out.flush()
-    }
-
-    fn clear_prompt(&mut self) -> io::Result<()> {
-        if !self.has_keys {
-            return Ok(());
-        }
-        let mut out = io::stdout();
-        out.write_all(b"\r\x1b[2K")?;
-        out.flush()
-    }
-
-    /// Reads a line key by key: `None` if it was given up.
-    fn ask(&mut self, question: &str, inbox: &mut Inbox, files: &Files) -> Result<Option<String>> {
-        const ESCAPE: u8 = 0x1b;
-        let mut typed: Vec<u8> = Vec::new();
-        loop {
-            self.clear_prompt()?;
-            let mut out = io::stdout();
-            write!(out, "{question}{}", String::from_utf8_lossy(&typed))?;
-            out.flush()?;
-            let key = loop {
-                if let Some(key) = inbox.key(files)? {
-                    break key;
-                }
-            };
-            match key {
-                b'\n' | b'\r' => break,
-                ESCAPE => {
-                    self.clear_prompt()?;
-                    return Ok(None);
-                }
-                0x7f | 0x08 => while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
-                key if key >= b' ' => typed.push(key),
-                _ => {}
-            }
-        }
-        self.clear_prompt()?;
-        Ok(Some(String::from_utf8_lossy(&typed).trim().to_owned()))
-    }
 }

@@ -1,0 +1,131 @@
+//! The keys of a watch, and what it shows: on a terminal with one last line that says what can be done.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::sync::mpsc::Sender;
+
+use anyhow::Result;
+use rustix::termios::{LocalModes, OptionalActions, Termios};
+
+use super::files::Files;
+use super::inbox::{Happened, Inbox};
+use crate::report::{Event, human};
+use crate::sinks::Sinks;
+
+const KEYS: &str = "a: run all, f: filter, r: record, q: quit";
+
+/// Single keys from a terminal, which is as it was when this is dropped.
+pub(super) struct Keys {
+    before: Termios,
+}
+
+impl Keys {
+    /// `None` where nobody can press any.
+    pub(super) fn read(sender: Sender<Happened>) -> Option<Keys> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let before = rustix::termios::tcgetattr(io::stdin()).ok()?;
+        let mut single = before.clone();
+        // Ctrl-C stays what it is.
+        single.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &single).ok()?;
+        std::thread::spawn(move || {
+            let bytes = io::stdin().lock().bytes();
+            for byte in bytes.map_while(Result::ok) {
+                if sender.send(Happened::Key(byte)).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Keys { before })
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// A line of our own. It is none of the report.
+pub(super) fn say(line: &str) -> io::Result<()> {
+    writeln!(anstream::stderr(), "{line}")
+}
+
+/// What a watch shows: reports, and on a terminal one last line that says what can be done.
+pub(super) struct Screen {
+    pub(super) sinks: Sinks,
+    pub(super) has_keys: bool,
+    /// Which Python runs what is said once.
+    pub(super) has_started: bool,
+    /// Until then every error is one of how the watch was started.
+    pub(super) has_reported: bool,
+}
+
+impl Screen {
+    pub(super) fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Started(started) if self.has_started => {
+                self.sinks.expect(started);
+                return Ok(());
+            }
+            Event::Started(_) => self.has_started = true,
+            Event::Finished(_) => self.has_reported = true,
+            _ => {}
+        }
+        self.sinks.event(event)
+    }
+
+    pub(super) fn prompt(&mut self, pages: usize) -> io::Result<()> {
+        if !self.has_keys {
+            return Ok(());
+        }
+        let pages = human::count(pages, "page");
+        let mut out = anstream::stdout();
+        write!(out, "watching {pages}; {KEYS} ")?;
+        out.flush()
+    }
+
+    pub(super) fn clear_prompt(&mut self) -> io::Result<()> {
+        if !self.has_keys {
+            return Ok(());
+        }
+        let mut out = io::stdout();
+        out.write_all(b"\r\x1b[2K")?;
+        out.flush()
+    }
+
+    /// Reads a line key by key: `None` if it was given up.
+    pub(super) fn ask(
+        &mut self,
+        question: &str,
+        inbox: &mut Inbox,
+        files: &Files,
+    ) -> Result<Option<String>> {
+        const ESCAPE: u8 = 0x1b;
+        let mut typed: Vec<u8> = Vec::new();
+        loop {
+            self.clear_prompt()?;
+            let mut out = io::stdout();
+            write!(out, "{question}{}", String::from_utf8_lossy(&typed))?;
+            out.flush()?;
+            let key = loop {
+                if let Some(key) = inbox.key(files)? {
+                    break key;
+                }
+            };
+            match key {
+                b'\n' | b'\r' => break,
+                ESCAPE => {
+                    self.clear_prompt()?;
+                    return Ok(None);
+                }
+                0x7f | 0x08 => while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
+                key if key >= b' ' => typed.push(key),
+                _ => {}
+            }
+        }
+        self.clear_prompt()?;
+        Ok(Some(String::from_utf8_lossy(&typed).trim().to_owned()))
+    }
+}
