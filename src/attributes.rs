@@ -151,12 +151,22 @@ impl Attributes {
             };
             if word.name == "normalize" {
                 // `normalize=address,time`: the comma that separates attributes separates rules as well.
-                while let Some(rule) =
-                    words.next_if(|next| next.value.is_none() && Rule::parse(&next.name).is_ok())
-                {
+                while let Some(rule) = words.next_if(|next| Rule::parse(next.written).is_ok()) {
                     value.push(',');
-                    value.push_str(&rule.name);
+                    value.push_str(rule.written);
                 }
+            }
+            let mut whole = value.clone();
+            while let Some(part) = words.next_if(|next| next.is_cut_off_from(&word.name)) {
+                whole.push(',');
+                whole.push_str(part.written);
+            }
+            if whole != value {
+                let name = &word.name;
+                problems.push(format!(
+                    "the value of `{name}` ends at the comma: write `{name}=\"{whole}\"`, or a space behind the comma"
+                ));
+                continue;
             }
             if let Err(problem) = self.read_value(&word.name, &value, place) {
                 problems.push(problem);
@@ -195,7 +205,7 @@ impl Attributes {
     fn read_value(&mut self, name: &str, value: &str, place: Place) -> Result<(), String> {
         match name {
             "id" => self.id = Some(identifier(name, value)?),
-            "raises" => self.raises = Some(dotted_name(value)?),
+            "raises" => self.raises = Some(exception(value)?),
             "exits" => {
                 let status = value
                     .parse()
@@ -284,16 +294,44 @@ fn unknown(name: &str, place: Place) -> Option<String> {
     }
 }
 
-struct Word {
+struct Word<'a> {
     name: String,
     value: Option<String>,
+    written: &'a str,
+    /// Whether nothing but a comma separates it from a value without quotes.
+    follows_a_value: bool,
+}
+
+impl Word<'_> {
+    /// Whether this was meant to be in the value before it, which is that of `name`: nothing of ours, and nothing that
+    /// looks like an attribute of another tool.
+    fn is_cut_off_from(&self, name: &str) -> bool {
+        let has_equals_signs = matches!(name, "env" | "normalize");
+        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        let is_foreign = !has_equals_signs
+            && self.value.is_some()
+            && self.name.starts_with(char::is_alphabetic)
+            && self.name.chars().all(is_name);
+        self.follows_a_value
+            && is_known(name)
+            && !is_foreign
+            && !is_known(&self.name)
+            && unknown(&self.name, Place::InfoString).is_none()
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    name == "test" || NAMES.contains(&name) || ALIASES.iter().any(|(alias, _)| *alias == name)
 }
 
 /// Splits at white space and commas; a value may be quoted, with `\n`, `\t`, `\"`, `\\` in double quotes.
-fn words(text: &str) -> (Vec<Word>, Vec<String>) {
+fn words(text: &str) -> (Vec<Word<'_>>, Vec<String>) {
     let (mut words, mut problems) = (Vec::new(), Vec::new());
     let mut rest = text.trim_start_matches(separates);
+    let mut follows_a_value = false;
     while !rest.is_empty() {
+        let from = rest;
+        let mut is_unquoted = false;
         let end = rest
             .find(|c| separates(c) || c == '=')
             .unwrap_or(rest.len());
@@ -315,10 +353,19 @@ fn words(text: &str) -> (Vec<Word>, Vec<String>) {
                 let end = behind.find(separates).unwrap_or(behind.len());
                 value = Some(behind[..end].to_owned());
                 rest = &behind[end..];
+                is_unquoted = true;
             }
         }
-        words.push(Word { name, value });
-        rest = rest.trim_start_matches(separates);
+        words.push(Word {
+            name,
+            value,
+            written: &from[..from.len() - rest.len()],
+            follows_a_value,
+        });
+        let behind = rest.trim_start_matches(separates);
+        let between = &rest[..rest.len() - behind.len()];
+        follows_a_value = (is_unquoted || follows_a_value) && between.chars().all(|c| c == ',');
+        rest = behind;
     }
     (words, problems)
 }
@@ -360,12 +407,17 @@ fn identifier(name: &str, value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-fn dotted_name(value: &str) -> Result<String, String> {
+/// Whether a text is names as Python has them, with dots between.
+fn is_dotted_name(text: &str) -> bool {
     let fits = |part: &str| {
         part.starts_with(|c: char| c.is_alphabetic() || c == '_')
             && part.chars().all(|c| c.is_alphanumeric() || c == '_')
     };
-    if value.split('.').all(fits) {
+    text.split('.').all(fits)
+}
+
+fn exception(value: &str) -> Result<String, String> {
+    if is_dotted_name(value) {
         Ok(value.to_owned())
     } else {
         Err(format!(
@@ -598,6 +650,66 @@ mod tests {
                 a.normalize = vec![Rule::Address, Rule::Time];
                 a.hidden = true;
             }),
+        );
+    }
+
+    #[test]
+    fn a_rule_with_a_value_is_one_too() {
+        let rules = vec![Rule::Address, Rule::Float(3)];
+        accepts("normalize=address,float=3", with(|a| a.normalize = rules));
+    }
+
+    #[test]
+    fn a_value_that_ends_at_a_comma() {
+        for (text, value) in [
+            ("python=>=3.8,<3.10", "python=\">=3.8,<3.10\""),
+            ("python=>=3.8,!=3.9,==3.*", "python=\">=3.8,!=3.9,==3.*\""),
+            ("hidden,requires=sys,a,b", "requires=\"sys,a,b\""),
+            (
+                "raises=ValueError,TypeError",
+                "raises=\"ValueError,TypeError\"",
+            ),
+            ("normalize=address,foo", "normalize=\"address,foo\""),
+            (
+                "normalize=address,float=99",
+                "normalize=\"address,float=99\"",
+            ),
+            ("env=A=1,B=2", "env=\"A=1,B=2\""),
+        ] {
+            let name = value.split('=').next().unwrap();
+            let expected = format!(
+                "the value of `{name}` ends at the comma: write `{value}`, or a space behind the comma"
+            );
+            for place in [Place::Directive, Place::InfoString] {
+                assert_eq!(read(text, place).1, [expected.as_str()], "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_behind_a_comma() {
+        accepts(
+            "raises=ValueError,hidden,id=x",
+            with(|a| {
+                a.raises = Some("ValueError".into());
+                a.hidden = true;
+                a.id = Some("x".into());
+            }),
+        );
+        for foreign in [
+            "id=x, linenums",
+            "id=x,hl_lines=3",
+            "id=x,data-line=\"1,2\"",
+            "id=\"x\",editable",
+            "editable,id=x",
+            "title=a,b",
+            ", .foo}",
+        ] {
+            assert_eq!(read(foreign, Place::InfoString).1, [""; 0], "{foreign}");
+        }
+        rejects(
+            "id=x,hiden",
+            "unknown attribute `hiden`: did you mean `hidden`?",
         );
     }
 

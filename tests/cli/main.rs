@@ -28,6 +28,7 @@
 //! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
 //! | `safety` | nothing is lost: `record` is killed at any moment, has no room, may not write |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
+//! | `slips` | what is nearly right, and must not be passed over in silence |
 //! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
 //! | `commands` | subcommands, reports for people, exit statuses |
@@ -74,6 +75,7 @@ mod safety;
 mod sandbox;
 mod selecting;
 mod sharding;
+mod slips;
 mod terminal;
 mod typed_paths;
 mod verdicts;
