@@ -455,9 +455,13 @@ fn need_of(need: &str) -> Result<Need, String> {
             ))
         };
     }
-    if need.contains(':') || need.contains(char::is_whitespace) {
+    // `ROOT` is a module.
+    if need == "Root" {
+        return Err("`requires` does not know `Root`: did you mean `root`?".to_owned());
+    }
+    if !is_dotted_name(need) {
         return Err(format!(
-            "`requires` does not know `{need}`: write a module's name, `program:NAME` or `root`"
+            "`requires` does not know `{need}`: write what stands behind `import` (versions belong into `requirements` of `verify.toml`), `program:NAME` or `root`"
         ));
     }
     Ok(Need::Module(need.to_owned()))
@@ -725,6 +729,22 @@ mod tests {
                 ];
             }),
         );
+    }
+
+    #[test]
+    fn needs_that_nothing_could_meet() {
+        for need in ["numpy>=2", "1x", "numpy;x", "scikit-learn", "a b", "x:y", "a..b"] {
+            let expected = format!(
+                "`requires` does not know `{need}`: write what stands behind `import` (versions belong into `requirements` of `verify.toml`), `program:NAME` or `root`"
+            );
+            rejects(&format!("requires=\"{need}\""), &expected);
+        }
+        rejects(
+            "requires=Root",
+            "`requires` does not know `Root`: did you mean `root`?",
+        );
+        let root = Need::Module("ROOT".into());
+        accepts("requires=ROOT", with(|a| a.requires = vec![root]));
     }
 
     #[test]
