@@ -471,7 +471,9 @@ fn variables(value: &str) -> Result<Vec<(String, String)>, String> {
     shell_words(value)?
         .into_iter()
         .map(|word| match word.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            Some((name, value)) if !name.is_empty() && !word.contains('\0') => {
+                Ok((name.to_owned(), value.to_owned()))
+            }
             _ => Err(format!(
                 "`env={value}` sets no variable: write `env=\"NAME=value OTHER=value\"`"
             )),
@@ -546,8 +548,9 @@ pub fn size(value: &str) -> Result<u64, String> {
 
 fn count(name: &str, value: &str) -> Result<u64, String> {
     let number = value.parse().ok().filter(|&number: &u64| number > 0);
-    number
-        .ok_or_else(|| format!("`{name}={value}` is not a number: write one such as `{name}=500`"))
+    number.ok_or_else(|| {
+        format!("`{name}={value}` is not a number from 1 on: write one such as `{name}=500`")
+    })
 }
 
 fn split_unit(value: &str) -> (&str, &str) {
@@ -733,7 +736,15 @@ mod tests {
 
     #[test]
     fn needs_that_nothing_could_meet() {
-        for need in ["numpy>=2", "1x", "numpy;x", "scikit-learn", "a b", "x:y", "a..b"] {
+        for need in [
+            "numpy>=2",
+            "1x",
+            "numpy;x",
+            "scikit-learn",
+            "a b",
+            "x:y",
+            "a..b",
+        ] {
             let expected = format!(
                 "`requires` does not know `{need}`: write what stands behind `import` (versions belong into `requirements` of `verify.toml`), `program:NAME` or `root`"
             );
@@ -782,7 +793,11 @@ mod tests {
         );
         rejects(
             "processes=many",
-            "`processes=many` is not a number: write one such as `processes=500`",
+            "`processes=many` is not a number from 1 on: write one such as `processes=500`",
+        );
+        rejects(
+            "open-files=0",
+            "`open-files=0` is not a number from 1 on: write one such as `open-files=500`",
         );
         rejects(
             "stdin=\"a",

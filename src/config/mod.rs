@@ -1,5 +1,6 @@
 //! `verify.toml`: what a project says once for all its pages. Every key has a default; an unknown key is an error.
 
+mod mistake;
 mod place;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::attributes::{self, OwnLimits};
 use crate::conditions;
 use crate::digest::Digest;
 use crate::doctest::Flags;
+use mistake::Mistake;
 use place::absolute;
 
 pub use place::{Place, is_project};
@@ -240,14 +242,12 @@ impl Config {
         let root = file.parent().unwrap_or(Path::new(".")).to_owned();
         let written: Written = match toml::from_str(&text) {
             Ok(written) => written,
-            Err(error) => {
-                let line = error
-                    .span()
-                    .map_or(1, |span| text[..span.start].lines().count().max(1));
-                bail!("{name}:{line}: {}", with_way_out(error.message().trim()));
-            }
+            Err(error) => bail!("{name}:{}", mistake::told(&error, &text)),
         };
-        written.check(root, true).with_context(|| name)
+        match written.check(root, true) {
+            Ok(config) => Ok(config),
+            Err(mistake) => bail!("{name}:{}", mistake.told(&text)),
+        }
     }
 
     fn without_file(start: &Path) -> Config {
@@ -304,34 +304,8 @@ fn name_here(file: &Path) -> String {
     below.unwrap_or(file).display().to_string()
 }
 
-/// The parser's message; for an unknown key the known one that it resembles, or all of them.
-fn with_way_out(message: &str) -> String {
-    let Some(names) = message.strip_prefix("unknown field `") else {
-        return format!("{message}; `verify init` writes a commented one");
-    };
-    // The names in backticks: first the unknown one, then those that are known.
-    let names: Vec<&str> = names
-        .split('`')
-        .step_by(2)
-        .filter(|name| !name.is_empty())
-        .collect();
-    let (unknown, known) = (names[0], &names[1..]);
-    let nearest = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 2 && *distance * 2 < name.len());
-    match nearest {
-        Some((_, name)) => format!("unknown key `{unknown}`: did you mean `{name}`?"),
-        None => format!(
-            "unknown key `{unknown}`: known are `{}`",
-            known.join("`, `")
-        ),
-    }
-}
-
 impl Written {
-    fn check(self, root: PathBuf, is_project: bool) -> Result<Config> {
+    fn check(self, root: PathBuf, is_project: bool) -> Result<Config, Mistake> {
         let defaults = Limits::default();
         let memory = match self.memory.as_deref() {
             None => defaults.memory,
@@ -346,11 +320,11 @@ impl Written {
                     let hint = unknown
                         .nearest
                         .map(|near| format!(": did you mean `{near}`?"));
-                    bail!(
-                        "`doctest` has no flag `{}`{}",
-                        unknown.name,
-                        hint.unwrap_or_default()
-                    );
+                    let (name, hint) = (unknown.name, hint.unwrap_or_default());
+                    return Err(Mistake::of(
+                        "doctest",
+                        format!("`doctest` has no flag `{name}`{hint}"),
+                    ));
                 }
             }
         }
@@ -358,17 +332,57 @@ impl Written {
             text.starts_with(|c: char| c.is_ascii_digit()) && Version::from_str(text).is_ok()
         };
         if let Some(other) = self.python.iter().find(|text| !is_version(text)) {
-            bail!("`python` names `{other}`, which is no version: write one such as `3.13`");
+            return Err(Mistake::of(
+                "python",
+                format!("`python` names `{other}`, which is no version: write one such as `3.13`"),
+            ));
         }
         if let Some(runs @ 0..2) = self.proof_runs {
-            bail!("`proof-runs = {runs}` proves nothing: write 2 or more");
+            return Err(Mistake::of(
+                "proof-runs",
+                format!("`proof-runs = {runs}` proves nothing: write 2 or more"),
+            ));
         }
         let expected = self.expected.unwrap_or_else(|| PathBuf::from("expected"));
         if !is_below(expected.strip_prefix(&root).unwrap_or(&expected)) {
-            bail!(
-                "`expected` names `{}`: recordings need a directory of their own below `verify.toml`",
-                expected.display()
-            );
+            return Err(Mistake::of(
+                "expected",
+                format!(
+                    "`expected` names `{}`: recordings need a directory of their own below `verify.toml`",
+                    expected.display()
+                ),
+            ));
+        }
+        for (name, value) in &self.environment {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(Mistake::within(
+                    "environment",
+                    name,
+                    format!(
+                        "`environment` sets {name:?}, which no variable can be called: write letters, digits and `_`"
+                    ),
+                ));
+            }
+            if value.contains('\0') {
+                return Err(Mistake::within(
+                    "environment",
+                    name,
+                    format!(
+                        "`{name}` in `environment` has a NUL in its value, which no variable can have: remove it"
+                    ),
+                ));
+            }
+        }
+        for (key, number) in [
+            ("processes", self.processes),
+            ("open-files", self.open_files),
+        ] {
+            if number == Some(0) {
+                let message = format!(
+                    "`{key} = 0` is not a number from 1 on: write one such as `{key} = 500`"
+                );
+                return Err(Mistake::of(key, message));
+            }
         }
         Ok(Config {
             pages: self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]),
@@ -381,9 +395,9 @@ impl Written {
             limits: Limits {
                 timeout: match self.timeout {
                     None => defaults.timeout,
-                    Some(text) => attributes::duration(&text)
-                        .map_err(anyhow::Error::msg)
-                        .context("`timeout`")?,
+                    Some(text) => attributes::duration(&text).map_err(|problem| {
+                        Mistake::of("timeout", format!("`timeout`: {problem}"))
+                    })?,
                 },
                 memory,
                 output: self
@@ -411,10 +425,8 @@ impl Written {
     }
 }
 
-fn size(key: &str, text: &str) -> Result<u64> {
-    attributes::size(text)
-        .map_err(anyhow::Error::msg)
-        .with_context(|| format!("`{key}`"))
+fn size(key: &str, text: &str) -> Result<u64, Mistake> {
+    attributes::size(text).map_err(|problem| Mistake::of(key, format!("`{key}`: {problem}")))
 }
 
 /// What `verify init` writes.
@@ -559,7 +571,7 @@ mod tests {
         );
         rejects(
             "\n\nsession = \"file\"",
-            "verify.toml:3: unknown variant `file`",
+            "verify.toml:3: `session`: unknown variant `file`",
         );
         rejects("timeout = \"soon\"", "`timeout`: `soon` is not a duration");
         rejects(
@@ -576,5 +588,58 @@ mod tests {
         );
         rejects("preload = 1", "`preload` is \"auto\" or a list of packages");
         rejects("x = ", "verify.toml:1");
+    }
+
+    #[test]
+    fn mistakes_have_their_line_and_key() {
+        rejects(
+            "pages = [\".\"]\ntimout = \"3s\"\n",
+            "verify.toml:2: unknown key `timout`: did you mean `timeout`?",
+        );
+        rejects(
+            "\n# A comment\nexclude = 3",
+            "verify.toml:3: `exclude`: invalid type: integer `3`, expected a sequence",
+        );
+        rejects(
+            "exclude = [\n\n3]",
+            "verify.toml:3: `exclude`: invalid type: integer `3`, expected a string",
+        );
+        rejects(
+            "\nsandbox = true",
+            "verify.toml:2: `sandbox`: expected a string",
+        );
+        rejects(
+            "[environment]\nA = \"1\"\nB = 3",
+            "verify.toml:3: `environment.B`: invalid type",
+        );
+        rejects(
+            "[environment]\nA = \"1\"\n\"\" = \"x\"",
+            "verify.toml:3: `environment` sets \"\", which no variable can be called",
+        );
+        rejects(
+            "[environment]\nA = \"1\"\n\"A=B\" = \"x\"",
+            "verify.toml:3: `environment` sets \"A=B\", which no variable can be called",
+        );
+        rejects(
+            "[environment]\nA = \"x\\u0000y\"",
+            "verify.toml:2: `A` in `environment` has a NUL in its value",
+        );
+        rejects(
+            "\nprocesses = 0",
+            "verify.toml:2: `processes = 0` is not a number from 1 on: write one such as `processes = 500`",
+        );
+        rejects("open-files = 0", "verify.toml:1: `open-files = 0` is not");
+        for (text, key) in [
+            ("timeout = \"1d\"", "timeout"),
+            ("memory = \"much\"", "memory"),
+            ("max-scratch = \"much\"", "max-scratch"),
+            ("python = [\"banana\"]", "python"),
+            ("doctest = [\"X\"]", "doctest"),
+            ("expected = \"..\"", "expected"),
+            ("proof-runs = 1", "proof-runs"),
+            ("preload = \"all\"", "preload"),
+        ] {
+            rejects(&format!("\n\n{text}\n"), &format!("verify.toml:3: `{key}"));
+        }
     }
 }

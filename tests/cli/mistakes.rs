@@ -229,7 +229,7 @@ error: verify.toml:1: unknown key `pagse`: did you mean `pages`?
             str![[r#"
 exit status 2
 --- stderr
-error: verify.toml: `timeout`: `soon` is not a duration: write one such as `30s`, `500ms` or `2m`
+error: verify.toml:1: `timeout`: `soon` is not a duration: write one such as `30s`, `500ms` or `2m`
 
 "#]],
         ),

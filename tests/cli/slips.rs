@@ -36,3 +36,48 @@ error: page.md:17: the value of `requires` ends at the comma: write `requires="s
     let project = Project::new().with("page.md", foreign);
     assert_eq!(project.verify("").status, 0);
 }
+
+#[test]
+fn mistakes_in_the_configuration_have_their_line() {
+    for (text, expected) in [
+        (
+            "pages = [\".\"]\ntimout = \"3s\"\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:2: unknown key `timout`: did you mean `timeout`?
+
+"#]],
+        ),
+        (
+            "# Two\n\nexclude = 3\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:3: `exclude`: invalid type: integer `3`, expected a sequence; `verify init` writes a commented one
+
+"#]],
+        ),
+        (
+            "\npython = [\"banana\"]\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:2: `python` names `banana`, which is no version: write one such as `3.13`
+
+"#]],
+        ),
+        (
+            "[environment]\nA = \"1\"\n\"A=B\" = \"x\"\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:3: `environment` sets "A=B", which no variable can be called: write letters, digits and `_`
+
+"#]],
+        ),
+    ] {
+        let project = Project::new().with("verify.toml", text);
+        project.verify("list").is(expected);
+    }
+}
