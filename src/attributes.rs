@@ -275,15 +275,22 @@ impl Attributes {
     }
 }
 
+/// The known word that somebody who typed another one will have meant.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known = known.into_iter();
+    known
+        .map(|known| (strsim::damerau_levenshtein(typed, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= 2 && *distance * 2 < known.len())
+        .map(|(_, known)| known)
+}
+
 /// What to say of a word that is not ours; nothing where it may belong to another tool.
 fn unknown(name: &str, place: Place) -> Option<String> {
-    let names = NAMES.iter().chain(ALIASES.iter().map(|(alias, _)| alias));
-    let nearest = names
-        .map(|known| (strsim::damerau_levenshtein(name, known), *known))
-        .min()
-        .filter(|(distance, known)| *distance <= 2 && *distance * 2 < known.len());
-    match (nearest, place) {
-        (Some((_, known)), _) => Some(format!(
+    let names = NAMES.iter().copied();
+    let names = names.chain(ALIASES.iter().map(|(alias, _)| *alias));
+    match (nearest(name, names), place) {
+        (Some(known), _) => Some(format!(
             "unknown attribute `{name}`: did you mean `{known}`?"
         )),
         (None, Place::Directive) => Some(format!(

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, bail};
 use walkdir::WalkDir;
 
+use crate::attributes::nearest;
 use crate::config::{self, Config, Place};
 use crate::example::{self, Example, OtherBlock, section_number};
 use crate::markdown::{self, FrontMatter, Heading};
@@ -463,6 +464,32 @@ impl Selection {
             && self.failed.is_none()
     }
 
+    /// Chapters, sections and examples that are asked for and are not in the book: each is a slip, also beside others
+    /// that are there.
+    pub fn missing(&self, book: &Book) -> Vec<String> {
+        let has = |is_meant: &dyn Fn(&Page, &Example) -> bool| {
+            book.pages.iter().any(|page| {
+                let mut examples = page.examples.iter();
+                examples.any(|example| is_meant(page, example))
+            })
+        };
+        let chapters = self.chapters.iter().filter(|&&wanted| {
+            let is_in_chapter = |page: &Page, _: &Example| page.chapter == Some(wanted);
+            !has(&is_in_chapter)
+        });
+        let sections = self.sections.iter();
+        let sections =
+            sections.filter(|wanted| !has(&|page, example| is_in_section(page, example, wanted)));
+        let examples = self.examples.iter();
+        let examples =
+            examples.filter(|wanted| !has(&|page, example| is_named(page, example, wanted)));
+        chapters
+            .map(|wanted| format!("no example is in chapter {wanted}"))
+            .chain(sections.map(|wanted| no_section(book, wanted)))
+            .chain(examples.map(|wanted| no_example(book, wanted)))
+            .collect()
+    }
+
     pub fn contains(&self, page: &Page, example: &Example) -> bool {
         (self.chapters.is_empty()
             || page
@@ -520,6 +547,41 @@ fn is_named(page: &Page, example: &Example, wanted: &str) -> bool {
         return is_page(name) && lines.contains(&line);
     }
     example.id == wanted
+}
+
+fn no_section(book: &Book, wanted: &str) -> String {
+    let examples = book.pages.iter().flat_map(|page| &page.examples);
+    let numbers = examples.filter_map(|example| example.section.as_deref());
+    match nearest(wanted, numbers) {
+        Some(near) => format!("no example is in section `{wanted}`: did you mean `{near}`?"),
+        None if section_number(wanted).is_some() => format!("no example is in section `{wanted}`"),
+        None => format!(
+            "no example is in section `{wanted}`: write the number that a heading begins with, such as `7.3`"
+        ),
+    }
+}
+
+fn no_example(book: &Book, wanted: &str) -> String {
+    let names_page = wanted.contains("::");
+    let names = |page: &Page| -> Vec<String> {
+        let file = page.file.file_name().unwrap_or_default();
+        let forms = [file.to_string_lossy().into_owned(), page.name.clone()];
+        let examples = page.examples.iter();
+        examples
+            .flat_map(|example| match names_page {
+                true => forms
+                    .iter()
+                    .map(|name| format!("{name}::{}", example.id))
+                    .collect(),
+                false => vec![example.id.clone()],
+            })
+            .collect()
+    };
+    let known: Vec<String> = book.pages.iter().flat_map(names).collect();
+    match nearest(wanted, known.iter().map(String::as_str)) {
+        Some(near) => format!("no example is called `{wanted}`: did you mean `{near}`?"),
+        None => format!("no example is called `{wanted}`"),
+    }
 }
 
 /// An expression of words, `and`, `or`, `not` and parentheses, as pytest's `-k`.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::attributes;
 use crate::config::Sandbox;
@@ -290,6 +290,13 @@ impl Color {
     }
 }
 
+/// The command that somebody who typed another word will have meant.
+pub fn nearest_command(word: &str) -> Option<String> {
+    let command = Cli::command();
+    let known = command.get_subcommands().map(clap::Command::get_name);
+    attributes::nearest(word, known).map(str::to_owned)
+}
+
 fn shard(text: &str) -> Result<(usize, usize), String> {
     text.split_once('/')
         .and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)))
@@ -300,7 +307,6 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -20,7 +20,7 @@
 //! | [`rewrite`] | new outputs → edits of a page | the pure modules |
 //! | [`conditions`] | the circumstances of a run, and how they are varied | – |
 //! | [`config`] | `verify.toml` | `attributes`, `doctest`, `conditions`, `digest` |
-//! | [`book`] | the page tree and selection; all reading of pages | `config`, `example`, `markdown` |
+//! | [`book`] | the page tree and selection; all reading of pages | `attributes`, `config`, `example`, `markdown` |
 //! | [`digest`] | what inputs are told apart by | – |
 //! | [`kept`] | the directory of what can be made again, and its files | – |
 //! | [`interpreter`], [`environment`] | which Python, with which packages | `digest`, `kept` |

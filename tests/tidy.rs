@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Modules and what they may use of their siblings. `src/lib.rs` says the same in words.
 const EDGES: &[(&str, &[&str])] = &[
     ("attributes", &["normalize"]),
-    ("book", &["config", "example", "markdown"]),
+    ("book", &["attributes", "config", "example", "markdown"]),
     (
         "cache",
         &[

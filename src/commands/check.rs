@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{Project, Status, interpreters, nothing_to_run, settings};
 use crate::attributes::Need;
@@ -36,6 +36,15 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
     }
     let arguments = &arguments;
     let pythons = interpreters(&arguments.run.python);
+    if let Some(word) = arguments.selection.paths.first()
+        && !word.exists()
+        && let Some(command) = cli::nearest_command(&word.to_string_lossy())
+    {
+        bail!(
+            "`{}` does not exist; did you mean `verify {command}`?",
+            word.display()
+        );
+    }
     let config = Project::config(&arguments.selection)?;
     let settings = settings(&arguments.run, &config);
     let open = |interpreter: &Interpreter| {

@@ -61,11 +61,11 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
     if !project.problems.is_empty() {
         return Ok(Status::Problems);
     }
-    Ok(if listed_any {
-        Status::Good
-    } else {
-        nothing_to_run(&project)
-    })
+    if !listed_any {
+        return Ok(nothing_to_run(&project));
+    }
+    project.check_selection()?;
+    Ok(Status::Good)
 }
 
 fn listed(page: &Page, example: &Example, runs_consoles: bool) -> serde_json::Value {

@@ -11,6 +11,7 @@ mod show;
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -116,16 +117,16 @@ fn nothing_to_run(project: &Project) -> Status {
         .iter()
         .map(|page| page.examples.len())
         .sum();
+    let missing = project.selection.missing(&project.book);
     let message = if project.book.pages.is_empty() {
-        format!(
-            "no Markdown page was found in `{}`",
-            project.config.root.display()
-        )
+        no_page(project)
     } else if examples == 0 {
         let pages = count(project.book.pages.len(), "page");
         format!("{pages} without a Python example")
     } else if project.selection.failed.as_ref().is_some_and(Vec::is_empty) {
         "no example failed in the last run".to_owned()
+    } else if !missing.is_empty() {
+        format!("{}; `verify list` shows all", missing.join("; "))
     } else {
         format!(
             "none of {} is selected; `verify list` shows them",
@@ -134,4 +135,22 @@ fn nothing_to_run(project: &Project) -> Status {
     };
     let _ = writeln!(anstream::stderr(), "error: nothing to run: {message}");
     Status::NothingToRun
+}
+
+fn no_page(project: &Project) -> String {
+    let (places, how) = if !project.paths.is_empty() {
+        (&project.paths, "")
+    } else if project.config.is_project && project.config.pages != [Path::new(".")] {
+        (
+            &project.config.pages,
+            ", which `pages` in `verify.toml` names",
+        )
+    } else {
+        (&vec![project.config.root.clone()], "")
+    };
+    let places: Vec<String> = places
+        .iter()
+        .map(|place| format!("`{}`", place.display()))
+        .collect();
+    format!("no Markdown page was found in {}{how}", places.join(", "))
 }

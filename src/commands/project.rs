@@ -32,8 +32,8 @@ pub(crate) struct Project {
     pub(super) texts: Vec<Digest>,
     pub(crate) selection: Selection,
     pub(crate) problems: Vec<Problem>,
-    /// Paths were typed, so that pages may be missing from `book`.
-    partial: bool,
+    /// What was typed. Where that is anything, pages may be missing from `book`.
+    pub(super) paths: Vec<PathBuf>,
 }
 
 impl Project {
@@ -119,7 +119,6 @@ impl Project {
             recordings.push(recording);
             problems.extend(problem);
         }
-        let partial = !arguments.paths.is_empty();
         Ok(Project {
             config,
             book,
@@ -127,7 +126,7 @@ impl Project {
             texts,
             selection,
             problems,
-            partial,
+            paths: arguments.paths.clone(),
         })
     }
 
@@ -146,6 +145,9 @@ impl Project {
     /// The sessions to run, and which shard of them that is.
     pub(crate) fn plans(&self, run: &cli::Run) -> Result<(Vec<SessionPlan>, Option<Shard>)> {
         let plans = check::plan(&self.book, &self.config, &self.selection);
+        if !plans.is_empty() {
+            self.check_selection()?;
+        }
         let Some(part) = run.shard else {
             return Ok((plans, None));
         };
@@ -154,8 +156,16 @@ impl Project {
         Ok((plans, Some(shard)))
     }
 
+    /// Whatever is asked for has to be there.
+    pub(super) fn check_selection(&self) -> Result<()> {
+        match self.selection.missing(&self.book).as_slice() {
+            [] => Ok(()),
+            missing => bail!("{}", missing.join("; ")),
+        }
+    }
+
     pub(crate) fn is_whole(&self) -> bool {
-        self.selection.is_everything() && !self.partial
+        self.selection.is_everything() && self.paths.is_empty()
     }
 
     pub(crate) fn orphans(&self) -> Vec<String> {

@@ -2,6 +2,8 @@
 
 use toml::de::{DeTable, DeValue};
 
+use crate::attributes::nearest;
+
 /// A value that cannot be meant.
 #[derive(Debug)]
 pub(super) struct Mistake {
@@ -95,13 +97,8 @@ fn with_way_out(message: &str) -> String {
         .filter(|name| !name.is_empty())
         .collect();
     let (unknown, known) = (names[0], &names[1..]);
-    let nearest = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 2 && *distance * 2 < name.len());
-    match nearest {
-        Some((_, name)) => format!("unknown key `{unknown}`: did you mean `{name}`?"),
+    match nearest(unknown, known.iter().copied()) {
+        Some(name) => format!("unknown key `{unknown}`: did you mean `{name}`?"),
         None => format!(
             "unknown key `{unknown}`: known are `{}`",
             known.join("`, `")

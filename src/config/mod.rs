@@ -384,8 +384,31 @@ impl Written {
                 return Err(Mistake::of(key, message));
             }
         }
+        let pages = self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]);
+        if pages.is_empty() {
+            return Err(Mistake::of(
+                "pages",
+                "`pages` names nothing: name directories or pages, such as `pages = [\".\"]`",
+            ));
+        }
+        // One directory has a tree that recordings can mirror, wherever it lies.
+        let is_alone = pages.len() == 1;
+        let is_recorded = |place: &PathBuf| {
+            let start = root.join(place);
+            let start = absolute(&start).unwrap_or(start);
+            start.starts_with(&root) || (is_alone && !start.is_file())
+        };
+        if let Some(outside) = pages.iter().find(|place| !is_recorded(place)) {
+            return Err(Mistake::of(
+                "pages",
+                format!(
+                    "`pages` names `{}`, which is not below `verify.toml`, so that its pages would have no recordings: put `verify.toml` above all pages",
+                    outside.display()
+                ),
+            ));
+        }
         Ok(Config {
-            pages: self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]),
+            pages,
             exclude: self.exclude,
             expected,
             session: self.session,

@@ -252,6 +252,42 @@ error: `pages` names `nowhere`, which does not exist in `[ROOT]`; make it, or co
 "#]],
         ),
         (
+            "pages = []\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:1: `pages` names nothing: name directories or pages, such as `pages = ["."]`
+
+"#]],
+        ),
+        (
+            "\npages = [\".\", \"..\"]\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:2: `pages` names `..`, which is not below `verify.toml`, so that its pages would have no recordings: put `verify.toml` above all pages
+
+"#]],
+        ),
+        (
+            "pages = [\"/etc/passwd\"]\n",
+            str![[r#"
+exit status 2
+--- stderr
+error: verify.toml:1: `pages` names `/etc/passwd`, which is not below `verify.toml`, so that its pages would have no recordings: put `verify.toml` above all pages
+
+"#]],
+        ),
+        (
+            "pages = [\"/etc\"]\n",
+            str![[r#"
+exit status 3
+--- stderr
+error: nothing to run: no Markdown page was found in `/etc`, which `pages` in `verify.toml` names
+
+"#]],
+        ),
+        (
             "requirements = \"nowhere.txt\"\n",
             str![[r#"
 exit status 2
@@ -279,6 +315,18 @@ error: unexpected argument '--chaptre' found
 Usage: verify --chapter <NUMBER> [PATH]...
 
 For more information, try '--help'.
+
+"#]]);
+    project.verify("lst").is(str![[r#"
+exit status 2
+--- stderr
+error: `lst` does not exist; did you mean `verify list`?
+
+"#]]);
+    project.verify("recrod --failed").is(str![[r#"
+exit status 2
+--- stderr
+error: `recrod` does not exist; did you mean `verify record`?
 
 "#]]);
     project.verify("-k (").is(str![[r#"

@@ -140,7 +140,7 @@ exit status 0
     project.verify("--chapter 6").is(str![[r#"
 exit status 3
 --- stderr
-error: nothing to run: none of 9 examples is selected; `verify list` shows them
+error: nothing to run: no example is in chapter 6; `verify list` shows all
 
 "#]]);
     project.verify("--chapter seven").is(str![[r#"
@@ -217,7 +217,7 @@ exit status 0
         .is(str![[r#"
 exit status 3
 --- stderr
-error: nothing to run: none of 9 examples is selected; `verify list` shows them
+error: nothing to run: no example is called `04-closures.md:18`; `verify list` shows all
 
 "#]]);
     project
@@ -233,10 +233,66 @@ exit status 0
         .is(str![[r#"
 exit status 3
 --- stderr
-error: nothing to run: none of 9 examples is selected; `verify list` shows them
+error: nothing to run: no example is called `closures.md::late`; `verify list` shows all
 
 "#]]);
     project.verify("--example lat").is(str![[r#"
+exit status 3
+--- stderr
+error: nothing to run: no example is called `lat`: did you mean `late`?; `verify list` shows all
+
+"#]]);
+}
+
+#[test]
+fn each_of_several_has_to_be_there() {
+    let project = book();
+    project
+        .verify("--example 04-closures.md::late --example typo --chapter 5 --chapter 88")
+        .is(str![[r#"
+exit status 2
+--- stderr
+error: no example is in chapter 88; no example is called `typo`
+
+"#]]);
+    project.verify("--section 7.3 --section 9").is(str![[r#"
+exit status 2
+--- stderr
+error: no example is in section `9`
+
+"#]]);
+    project
+        .verify("record --example late --example cels/2")
+        .is(str![[r#"
+exit status 2
+--- stderr
+error: no example is called `cels/2`: did you mean `cells/2`?
+
+"#]]);
+    project
+        .verify("list --example cells/2 --example 04-closures.md::lat")
+        .is(str![[r#"
+exit status 2
+--- stdout
+05-functions/04-closures.md:19  cells/2  runs
+--- stderr
+error: no example is called `04-closures.md::lat`: did you mean `04-closures.md::late`?
+
+"#]]);
+    project.verify("show cell/2").is(str![[r#"
+exit status 3
+--- stderr
+error: nothing to run: no example is called `cell/2`: did you mean `cells/2`?; `verify list` shows all
+
+"#]]);
+    project.verify("--section foo").is(str![[r#"
+exit status 3
+--- stderr
+error: nothing to run: no example is in section `foo`: write the number that a heading begins with, such as `7.3`; `verify list` shows all
+
+"#]]);
+    // Each is there, and no example is both: that is no slip.
+    project.verify("--section 7.3 --example late").is(str![[r#"
 exit status 3
 --- stderr
 error: nothing to run: none of 9 examples is selected; `verify list` shows them
