@@ -4,10 +4,11 @@
 //! beside ours and are left alone, unless one is so near to a word of ours that it must be a slip; under
 //! our own prefix every unknown word is an error.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::time::Duration;
 
-use pep440_rs::VersionSpecifiers;
+use pep440_rs::{Version, VersionSpecifiers};
 
 use crate::normalize::Rule;
 
@@ -45,6 +46,9 @@ pub struct OwnLimits {
     pub file_size: Option<u64>,
     pub open_files: Option<u64>,
 }
+
+/// More memory than there is.
+pub const UNLIMITED: u64 = u64::MAX;
 
 impl OwnLimits {
     /// What holds for a session: its examples share processes and a directory, so that the largest limit that one
@@ -120,6 +124,9 @@ const NAMES: &[&str] = &[
     "hidden",
 ];
 
+/// Those of which several add up.
+const LISTS: &[&str] = &["env", "requires", "artifact", "normalize"];
+
 /// Words of other tools for what an attribute of ours says.
 const ALIASES: &[(&str, Alias)] = &[
     ("notest", Alias::Skip),
@@ -144,11 +151,16 @@ impl Attributes {
     pub fn read(&mut self, text: &str, place: Place) -> Vec<String> {
         let (words, mut problems) = words(text);
         let mut words = words.into_iter().peekable();
+        let mut given = HashSet::new();
         while let Some(word) = words.next() {
             let Some(mut value) = word.value else {
                 self.read_flag(&word.name, place, &mut problems);
                 continue;
             };
+            let name = word.name.as_str();
+            if NAMES.contains(&name) && !LISTS.contains(&name) && !given.insert(word.name.clone()) {
+                problems.push(format!("`{name}` is given twice: remove one of them"));
+            }
             if word.name == "normalize" {
                 // `normalize=address,time`: the comma that separates attributes separates rules as well.
                 while let Some(rule) = words.next_if(|next| Rule::parse(next.written).is_ok()) {
@@ -220,11 +232,17 @@ impl Attributes {
             "args" => self.args = shell_words(value)?,
             "env" => self.env.extend(variables(value)?),
             "python" => {
-                self.python = Some(VersionSpecifiers::from_str(value).map_err(|_| {
+                let versions = VersionSpecifiers::from_str(value).map_err(|_| {
                     format!(
                         "`python={value}` is not a version specifier: write one such as `python=\">=3.12\"`"
                     )
-                })?);
+                })?;
+                if !can_hold(&versions) {
+                    return Err(format!(
+                        "`python={value}` holds for no version: write one such as `python=\">=3.12\"`"
+                    ));
+                }
+                self.python = Some(versions);
             }
             "requires" => {
                 for need in value
@@ -246,9 +264,16 @@ impl Attributes {
             "test" if value == "skip" || value == "false" => {
                 self.skip = Some(format!("marked `test={value}`"));
             }
+            "test" if value == "true" => {}
+            "test" => {
+                return Err(format!(
+                    "`test={value}` says nothing: write `test=skip`, or leave it out"
+                ));
+            }
             "session" => self.session = Some(identifier(name, value)?),
             "timeout" => self.limits.timeout = Some(duration(value)?),
             "max-output" => self.limits.output = Some(size(value)?),
+            "memory" if value == "unlimited" => self.limits.memory = Some(UNLIMITED),
             "memory" => self.limits.memory = Some(size(value)?),
             "processes" => self.limits.processes = Some(count(name, value)?),
             "max-scratch" => self.limits.scratch = Some(size(value)?),
@@ -299,6 +324,20 @@ fn unknown(name: &str, place: Place) -> Option<String> {
         )),
         (None, Place::InfoString) => None,
     }
+}
+
+/// Whether a comment that begins with our name, but not as a directive does, was meant as one: it gives an attribute a
+/// value, or has nothing but words of ours.
+pub fn are_attributes(text: &str) -> bool {
+    let (words, mut problems) = words(text);
+    let is_ours = |word: &Word| {
+        NAMES.contains(&word.name.as_str()) || unknown(&word.name, Place::InfoString).is_some()
+    };
+    let gives_one = words
+        .iter()
+        .any(|word| word.value.is_some() && is_ours(word));
+    problems.extend(Attributes::default().read(text, Place::Directive));
+    gives_one || (!words.is_empty() && problems.is_empty())
 }
 
 struct Word<'a> {
@@ -442,8 +481,13 @@ fn relative_path(name: &str, value: &str) -> Result<String, String> {
     if inside {
         Ok(value.to_owned())
     } else {
+        let such_as = if name == "artifact" {
+            "plot.png"
+        } else {
+            "app.py"
+        };
         Err(format!(
-            "`{name}={value}` must stay in the session's directory: write a path such as `{name}=app.py`"
+            "`{name}={value}` must stay in the session's directory: write a path such as `{name}={such_as}`"
         ))
     }
 }
@@ -472,6 +516,28 @@ fn need_of(need: &str) -> Result<Need, String> {
         ));
     }
     Ok(Need::Module(need.to_owned()))
+}
+
+/// Whether there can be a version for which all of it holds. Where a version fits, one fits that is named or is next to
+/// one, or the smallest of all does.
+fn can_hold(specifiers: &VersionSpecifiers) -> bool {
+    let next = |version: &Version| {
+        let release = version.release();
+        let (last, before) = release.split_last()?;
+        let above = before.iter().copied().chain([last + 1]);
+        let within = release.iter().copied().chain([1]);
+        Some([Version::new(above), Version::new(within)])
+    };
+    let named = specifiers.iter().map(|specifier| specifier.version());
+    let near = named.clone().filter_map(next).flatten();
+    let mut candidates = named
+        .clone()
+        .cloned()
+        .chain(near)
+        .chain([Version::new([0])]);
+    // Between two early versions of one release, no release fits.
+    named.clone().any(Version::any_prerelease)
+        || candidates.any(|version| specifiers.contains(&version))
 }
 
 fn variables(value: &str) -> Result<Vec<(String, String)>, String> {
@@ -541,15 +607,25 @@ pub fn size(value: &str) -> Result<u64, String> {
         "kb" => Some(1000),
         "mb" => Some(1000 * 1000),
         "gb" => Some(1000 * 1000 * 1000),
+        "tb" => Some(1000 * 1000 * 1000 * 1000),
         "k" | "kib" => Some(1 << 10),
         "m" | "mib" => Some(1 << 20),
         "g" | "gib" => Some(1 << 30),
+        "t" | "tib" => Some(1 << 40),
         _ => None,
     };
-    let number = number.parse::<u64>().ok().filter(|&number| number > 0);
-    number
-        .zip(factor)
-        .and_then(|(number, factor)| number.checked_mul(factor))
+    // `1.5GiB`: digits behind a point are so many tenths of what they are multiplied with.
+    let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
+    let bytes = |factor: u64| {
+        let scale = 10_u64.checked_pow(u32::try_from(tenths.len()).ok()?)?;
+        let (whole, tenths): (u64, u64) = (whole.parse().ok()?, tenths.parse().ok()?);
+        whole
+            .checked_mul(factor)?
+            .checked_add(tenths.checked_mul(factor)? / scale)
+    };
+    factor
+        .and_then(bytes)
+        .filter(|&bytes| bytes > 0)
         .ok_or_else(|| format!("`{value}` is not a size: write one such as `512MiB` or `2GiB`"))
 }
 
@@ -610,6 +686,10 @@ mod tests {
             with(|a| a.raises = Some("ValueError".into())),
         );
         accepts("exits=3", with(|a| a.exits = Some(3)));
+        accepts(
+            "memory=unlimited",
+            with(|a| a.limits.memory = Some(UNLIMITED)),
+        );
         accepts(
             "timeout=500ms memory=2GiB",
             with(|a| {
@@ -778,6 +858,7 @@ mod tests {
             with(|a| a.raises = Some("BaseException".into())),
         );
         accepts("continuation", Attributes::default());
+        accepts("test=true", Attributes::default());
     }
 
     #[test]
@@ -818,6 +899,14 @@ mod tests {
             "file=../x",
             "`file=../x` must stay in the session's directory: write a path such as `file=app.py`",
         );
+        rejects(
+            "artifact=",
+            "`artifact=` must stay in the session's directory: write a path such as `artifact=plot.png`",
+        );
+        rejects(
+            "test=maybe",
+            "`test=maybe` says nothing: write `test=skip`, or leave it out",
+        );
     }
 
     #[test]
@@ -831,6 +920,115 @@ mod tests {
             ["unknown attribute `rasies`: did you mean `raises`?"]
         );
         assert_eq!(read("title=x", Place::Directive).1.len(), 1);
+    }
+
+    #[test]
+    fn twice_in_one_place() {
+        for name in [
+            "id", "session", "file", "raises", "skip", "args", "python", "timeout",
+        ] {
+            let value = if name == "python" { "3" } else { "a" };
+            let text = format!("{name}={value} {name}={value}");
+            let twice = format!("`{name}` is given twice: remove one of them");
+            assert!(read(&text, Place::InfoString).1.contains(&twice), "{text}");
+        }
+        let (found, problems) = read(
+            "env=A=1 env=B=2 requires=a requires=b artifact=x artifact=y",
+            Place::Directive,
+        );
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(
+            (found.env.len(), found.requires.len(), found.artifacts.len()),
+            (2, 2, 2)
+        );
+        assert_eq!(read("linenums=1 linenums=2", Place::InfoString).1, [""; 0]);
+    }
+
+    #[test]
+    fn versions_of_which_there_are_none() {
+        for never in [
+            ">=2,<1",
+            "<0",
+            "==3.12,!=3.12",
+            ">=3.10,!=3.10.*,<3.11",
+            "==3.11.*,>=3.12",
+        ] {
+            rejects(
+                &format!("python=\"{never}\""),
+                &format!(
+                    "`python={never}` holds for no version: write one such as `python=\">=3.12\"`"
+                ),
+            );
+        }
+        for some in [
+            "<3",
+            ">3.10",
+            ">=3.10,!=3.10.*,<3.12",
+            ">3.10,<3.11",
+            "~=3.8.1",
+            "==3.*",
+            "!=3.12",
+            ">3.15.0a1,<3.15.0b1",
+            "==3.12.1,>=3.12",
+            "!=3.*",
+            ">3.10,!=3.10.1,<3.11",
+        ] {
+            assert_eq!(
+                read(&format!("python=\"{some}\""), Place::Directive).1,
+                [""; 0],
+                "{some}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("1.5GiB", 3 << 29),
+            ("2TB", 2_000_000_000_000),
+            ("1TiB", 1 << 40),
+            ("0.25KiB", 256),
+            ("7", 7),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for none in [
+            "",
+            ".",
+            "1.",
+            ".5GiB",
+            "1.2.3GiB",
+            "1.-5GiB",
+            "-1",
+            "0",
+            "0.1",
+            "1.99999999999999999999TiB",
+            "18446744073709551615KiB",
+        ] {
+            assert!(size(none).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn comments_that_were_meant_as_directives() {
+        for meant in [
+            "raises=X",
+            "rasies=X",
+            "hidden",
+            "fresh, unordered",
+            "id=x foo",
+        ] {
+            assert!(are_attributes(meant), "{meant}");
+        }
+        for other in [
+            "",
+            "this later",
+            "that x=3 holds",
+            "file names",
+            "hidden fields",
+        ] {
+            assert!(!are_attributes(other), "{other}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Page → examples: which blocks are Python, what their authors said of them, and what the page itself
 //! claims they do.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::attributes::{Attributes, Place};
+use crate::attributes::{self, Attributes, Place};
 use crate::console;
 use crate::doctest;
 use crate::markdown::{self, Block, Comment, Document, Heading};
@@ -177,6 +178,12 @@ impl Finder<'_> {
         }
         // What stands in the fence itself is nearer to the code than a comment above it: it is read last.
         let fence_messages = attributes.read(&info.attributes, Place::InfoString);
+        let options = if info.is_cell {
+            option_lines(&block.code)
+        } else {
+            0
+        };
+        let block: &Block = &without_first_lines(block, options);
         let is_file = attributes.file.is_some();
         let is_python = PYTHON_LANGUAGES.contains(&info.language.as_str());
         let is_transcript = first_code_line(&block.code).starts_with(">>>")
@@ -216,6 +223,21 @@ impl Finder<'_> {
             }
             Kind::Module(comments(&block.code))
         };
+        if attributes.raises.is_some() && attributes.exits.is_some() {
+            let message = "`raises` and `exits` cannot both come true: remove one of them";
+            self.problem(block.line, message.to_owned());
+        }
+        for (name, is_given) in [
+            ("raises", attributes.raises.is_some()),
+            ("exits", attributes.exits.is_some()),
+        ] {
+            if is_given && matches!(kind, Kind::Console(_)) {
+                let message = format!(
+                    "`{name}` is about an interpreter, and a console block has none: remove it; `$ echo $?` shows a status"
+                );
+                self.problem(block.line, message);
+            }
+        }
         let headings = &self.document.headings;
         let heading = headings
             .partition_point(|heading| heading.line < block.line)
@@ -317,13 +339,14 @@ impl Finder<'_> {
             );
         }
         for comment in &self.document.comments {
-            if comment.text.starts_with(DIRECTIVE) && !read.contains(&comment.span.start) {
-                self.problem(
-                    comment.line,
-                    "this directive stands above no code block: put it directly above one"
-                        .to_owned(),
-                );
-            }
+            let message = if let Some(words) = near_directive(&comment.text) {
+                format!("this is no directive: did you mean `<!-- {DIRECTIVE} {words} -->`?")
+            } else if comment.text.starts_with(DIRECTIVE) && !read.contains(&comment.span.start) {
+                "this directive stands above no code block: put it directly above one".to_owned()
+            } else {
+                continue;
+            };
+            self.problem(comment.line, message);
         }
     }
 
@@ -366,6 +389,18 @@ impl Finder<'_> {
     }
 }
 
+/// The attributes in a comment that begins with our name, though not as [`DIRECTIVE`] does: `verify raises=X`,
+/// `Verify: hidden`.
+fn near_directive(comment: &str) -> Option<&str> {
+    let name = DIRECTIVE.trim_end_matches(':');
+    let (start, rest) = comment.split_at_checked(name.len())?;
+    let words = rest.trim_start().trim_start_matches(':').trim();
+    let is_near = start.eq_ignore_ascii_case(name)
+        && rest.starts_with(|c: char| c.is_whitespace() || c == ':')
+        && !comment.starts_with(DIRECTIVE);
+    (is_near && attributes::are_attributes(words)).then_some(words)
+}
+
 /// Other tools' comments for "do not run the next block", as a reason.
 fn skips(comment: &str) -> Option<String> {
     let is_skip = comment.starts_with("skip: next")
@@ -380,6 +415,8 @@ fn skips(comment: &str) -> Option<String> {
 struct Info {
     language: String,
     attributes: String,
+    /// `{code-cell}`, whose code options may stand above.
+    is_cell: bool,
 }
 
 impl Info {
@@ -402,8 +439,45 @@ impl Info {
         Info {
             language,
             attributes: text[end..].trim_start_matches('{').to_owned(),
+            is_cell: info.starts_with("{code-cell"),
         }
     }
+}
+
+/// How many lines a cell's options take up: `:name: value`, or what stands between two `---`.
+fn option_lines(code: &str) -> usize {
+    let mut lines = code.lines().map(str::trim_end);
+    if lines.clone().next() == Some("---") {
+        return lines
+            .skip(1)
+            .position(|line| line == "---")
+            .map_or(0, |at| at + 2);
+    }
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let is_option = |line: &str| {
+        let name = line.strip_prefix(':').and_then(|rest| rest.split_once(':'));
+        name.is_some_and(|(name, _)| is_name(name))
+    };
+    lines
+        .position(|line| !is_option(line))
+        .unwrap_or(code.lines().count())
+}
+
+/// The block, as if its code began so many lines further down.
+fn without_first_lines(block: &Block, count: usize) -> Cow<'_, Block> {
+    if count == 0 {
+        return Cow::Borrowed(block);
+    }
+    let mut block = block.clone();
+    block.code = block.code.split_inclusive('\n').skip(count).collect();
+    block.code_lines.drain(..count);
+    block.code_line += count;
+    Cow::Owned(block)
 }
 
 fn first_code_line(code: &str) -> &str {
@@ -629,6 +703,61 @@ mod tests {
         check(
             "```pycon\nTraceback\n```\n",
             &["page/1|module|1|-|skip a transcript without a prompt"],
+        );
+    }
+
+    #[test]
+    fn options_of_a_cell_are_no_code() {
+        for (options, count) in [
+            (":tags: [hide]\n:other-one:\n", 2),
+            ("---\ntags: [hide]\n---\n", 3),
+            ("", 0),
+        ] {
+            let page = format!("```{{code-cell}} ipython3\n{options}x = 1\n:y: 2\n```\n");
+            let (found, problems) = read(&page, "page");
+            assert_eq!(problems, []);
+            let block = &found.examples[0].block;
+            assert_eq!(block.code, "x = 1\n:y: 2\n");
+            assert_eq!((block.line, block.code_line), (1, 2 + count));
+            let lines: Vec<&str> = block
+                .code_lines
+                .iter()
+                .map(|line| &page[line.clone()])
+                .collect();
+            assert_eq!(lines, ["x = 1", ":y: 2"]);
+        }
+        for code in [":tags: [hide]\n", "---\nx\n"] {
+            let page = format!("```python\n{code}```\n");
+            assert_eq!(read(&page, "page").0.examples[0].block.code, code);
+        }
+        let only_options = read("```{code-cell} python\n:tags: []\n```\n", "page");
+        assert_eq!(only_options.0.examples[0].block.code, "");
+    }
+
+    #[test]
+    fn what_cannot_come_true() {
+        check(
+            "```py raises=X exits=3\n1\n```\n```console exits=3\n$ exit 3\n```\n<!-- verify: raises=X -->\n```console\n$ ls\n```\n",
+            &[
+                "page/1|module|1|-",
+                "page/2|console 1|4|-",
+                "page/3|console 1|8|-",
+                "1: `raises` and `exits` cannot both come true: remove one of them",
+                "4: `exits` is about an interpreter, and a console block has none: remove it; `$ echo $?` shows a status",
+                "8: `raises` is about an interpreter, and a console block has none: remove it; `$ echo $?` shows a status",
+            ],
+        );
+    }
+
+    #[test]
+    fn nearly_directives() {
+        check(
+            "<!-- verify raises=X -->\n<!-- Verify: hidden -->\n<!-- VERIFY : id=x -->\n<!-- verify this later -->\n<!-- Verify: is this so? -->\n<!-- verified id=x -->\n",
+            &[
+                "1: this is no directive: did you mean `<!-- verify: raises=X -->`?",
+                "2: this is no directive: did you mean `<!-- verify: hidden -->`?",
+                "3: this is no directive: did you mean `<!-- verify: id=x -->`?",
+            ],
         );
     }
 

@@ -192,7 +192,10 @@ impl Limits {
     pub fn with(self, own: OwnLimits) -> Limits {
         Limits {
             timeout: own.timeout.unwrap_or(self.timeout),
-            memory: own.memory.or(self.memory),
+            memory: own
+                .memory
+                .or(self.memory)
+                .filter(|&bytes| bytes != attributes::UNLIMITED),
             processes: own.processes.unwrap_or(self.processes),
             scratch: own.scratch.unwrap_or(self.scratch),
             output: own.output.unwrap_or(self.output),
