@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 use std::time::Duration;
 
-use pep440_rs::{Version, VersionSpecifiers};
+use pep440_rs::{Version, VersionSpecifier, VersionSpecifiers};
 
 use crate::normalize::Rule;
 
@@ -528,7 +528,7 @@ fn can_hold(specifiers: &VersionSpecifiers) -> bool {
         let within = release.iter().copied().chain([1]);
         Some([Version::new(above), Version::new(within)])
     };
-    let named = specifiers.iter().map(|specifier| specifier.version());
+    let named = specifiers.iter().map(VersionSpecifier::version);
     let near = named.clone().filter_map(next).flatten();
     let mut candidates = named
         .clone()

@@ -568,12 +568,13 @@ fn no_example(book: &Book, wanted: &str) -> String {
         let forms = [file.to_string_lossy().into_owned(), page.name.clone()];
         let examples = page.examples.iter();
         examples
-            .flat_map(|example| match names_page {
-                true => forms
-                    .iter()
-                    .map(|name| format!("{name}::{}", example.id))
-                    .collect(),
-                false => vec![example.id.clone()],
+            .flat_map(|example| {
+                let id = &example.id;
+                if names_page {
+                    forms.iter().map(|name| format!("{name}::{id}")).collect()
+                } else {
+                    vec![id.clone()]
+                }
             })
             .collect()
     };

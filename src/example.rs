@@ -223,21 +223,7 @@ impl Finder<'_> {
             }
             Kind::Module(comments(&block.code))
         };
-        if attributes.raises.is_some() && attributes.exits.is_some() {
-            let message = "`raises` and `exits` cannot both come true: remove one of them";
-            self.problem(block.line, message.to_owned());
-        }
-        for (name, is_given) in [
-            ("raises", attributes.raises.is_some()),
-            ("exits", attributes.exits.is_some()),
-        ] {
-            if is_given && matches!(kind, Kind::Console(_)) {
-                let message = format!(
-                    "`{name}` is about an interpreter, and a console block has none: remove it; `$ echo $?` shows a status"
-                );
-                self.problem(block.line, message);
-            }
-        }
+        self.check_endings(block.line, &attributes, &kind);
         let headings = &self.document.headings;
         let heading = headings
             .partition_point(|heading| heading.line < block.line)
@@ -262,6 +248,25 @@ impl Finder<'_> {
         };
         self.found.examples.push(example);
         Some(self.found.examples.len() - 1)
+    }
+
+    /// What is announced of an end has to be possible.
+    fn check_endings(&mut self, line: usize, attributes: &Attributes, kind: &Kind) {
+        if attributes.raises.is_some() && attributes.exits.is_some() {
+            let message = "`raises` and `exits` cannot both come true: remove one of them";
+            self.problem(line, message.to_owned());
+        }
+        for (name, is_given) in [
+            ("raises", attributes.raises.is_some()),
+            ("exits", attributes.exits.is_some()),
+        ] {
+            if is_given && matches!(kind, Kind::Console(_)) {
+                let message = format!(
+                    "`{name}` is about an interpreter, and a console block has none: remove it; `$ echo $?` shows a status"
+                );
+                self.problem(line, message);
+            }
+        }
     }
 
     fn shared(&self, attributes: Attributes) -> Arc<Attributes> {

@@ -309,28 +309,9 @@ fn name_here(file: &Path) -> String {
 
 impl Written {
     fn check(self, root: PathBuf, is_project: bool) -> Result<Config, Mistake> {
-        let defaults = Limits::default();
-        let memory = match self.memory.as_deref() {
-            None => defaults.memory,
-            Some("unlimited") => None,
-            Some(text) => Some(size("memory", text)?),
-        };
-        let mut doctest = Flags::default();
-        for name in &self.doctest {
-            match Flags::parse(name) {
-                Ok(flag) => doctest = doctest | flag,
-                Err(unknown) => {
-                    let hint = unknown
-                        .nearest
-                        .map(|near| format!(": did you mean `{near}`?"));
-                    let (name, hint) = (unknown.name, hint.unwrap_or_default());
-                    return Err(Mistake::of(
-                        "doctest",
-                        format!("`doctest` has no flag `{name}`{hint}"),
-                    ));
-                }
-            }
-        }
+        let limits = self.limits()?;
+        let doctest = flags(&self.doctest)?;
+        check_variables(&self.environment)?;
         let is_version = |text: &str| {
             text.starts_with(|c: char| c.is_ascii_digit()) && Version::from_str(text).is_ok()
         };
@@ -356,60 +337,8 @@ impl Written {
                 ),
             ));
         }
-        for (name, value) in &self.environment {
-            if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(Mistake::within(
-                    "environment",
-                    name,
-                    format!(
-                        "`environment` sets {name:?}, which no variable can be called: write letters, digits and `_`"
-                    ),
-                ));
-            }
-            if value.contains('\0') {
-                return Err(Mistake::within(
-                    "environment",
-                    name,
-                    format!(
-                        "`{name}` in `environment` has a NUL in its value, which no variable can have: remove it"
-                    ),
-                ));
-            }
-        }
-        for (key, number) in [
-            ("processes", self.processes),
-            ("open-files", self.open_files),
-        ] {
-            if number == Some(0) {
-                let message = format!(
-                    "`{key} = 0` is not a number from 1 on: write one such as `{key} = 500`"
-                );
-                return Err(Mistake::of(key, message));
-            }
-        }
         let pages = self.pages.unwrap_or_else(|| vec![PathBuf::from(".")]);
-        if pages.is_empty() {
-            return Err(Mistake::of(
-                "pages",
-                "`pages` names nothing: name directories or pages, such as `pages = [\".\"]`",
-            ));
-        }
-        // One directory has a tree that recordings can mirror, wherever it lies.
-        let is_alone = pages.len() == 1;
-        let is_recorded = |place: &PathBuf| {
-            let start = root.join(place);
-            let start = absolute(&start).unwrap_or(start);
-            start.starts_with(&root) || (is_alone && !start.is_file())
-        };
-        if let Some(outside) = pages.iter().find(|place| !is_recorded(place)) {
-            return Err(Mistake::of(
-                "pages",
-                format!(
-                    "`pages` names `{}`, which is not below `verify.toml`, so that its pages would have no recordings: put `verify.toml` above all pages",
-                    outside.display()
-                ),
-            ));
-        }
+        check_places(&pages, &root)?;
         Ok(Config {
             pages,
             exclude: self.exclude,
@@ -418,26 +347,7 @@ impl Written {
             output: self.output,
             python: self.python,
             requirements: self.requirements,
-            limits: Limits {
-                timeout: match self.timeout {
-                    None => defaults.timeout,
-                    Some(text) => attributes::duration(&text).map_err(|problem| {
-                        Mistake::of("timeout", format!("`timeout`: {problem}"))
-                    })?,
-                },
-                memory,
-                output: self
-                    .max_output
-                    .map_or(Ok(defaults.output), |text| size("max-output", &text))?,
-                file_size: self
-                    .max_file_size
-                    .map_or(Ok(defaults.file_size), |text| size("max-file-size", &text))?,
-                open_files: self.open_files.unwrap_or(defaults.open_files),
-                processes: self.processes.unwrap_or(defaults.processes),
-                scratch: self
-                    .max_scratch
-                    .map_or(Ok(defaults.scratch), |text| size("max-scratch", &text))?,
-            },
+            limits,
             doctest,
             environment: self.environment,
             sandbox: self.sandbox,
@@ -449,10 +359,99 @@ impl Written {
             is_project,
         })
     }
+
+    fn limits(&self) -> Result<Limits, Mistake> {
+        let defaults = Limits::default();
+        let size = |key: &str, text: &Option<String>, default| match text {
+            None => Ok(default),
+            Some(text) => attributes::size(text)
+                .map_err(|problem| Mistake::of(key, format!("`{key}`: {problem}"))),
+        };
+        let count = |key: &str, number: Option<u64>, default| match number {
+            None => Ok(default),
+            Some(0) => Err(Mistake::of(
+                key,
+                format!("`{key} = 0` is not a number from 1 on: write one such as `{key} = 500`"),
+            )),
+            Some(number) => Ok(number),
+        };
+        Ok(Limits {
+            timeout: match &self.timeout {
+                None => defaults.timeout,
+                Some(text) => attributes::duration(text)
+                    .map_err(|problem| Mistake::of("timeout", format!("`timeout`: {problem}")))?,
+            },
+            memory: match self.memory.as_deref() {
+                None => defaults.memory,
+                Some("unlimited") => None,
+                Some(_) => Some(size("memory", &self.memory, 0)?),
+            },
+            output: size("max-output", &self.max_output, defaults.output)?,
+            file_size: size("max-file-size", &self.max_file_size, defaults.file_size)?,
+            scratch: size("max-scratch", &self.max_scratch, defaults.scratch)?,
+            open_files: count("open-files", self.open_files, defaults.open_files)?,
+            processes: count("processes", self.processes, defaults.processes)?,
+        })
+    }
 }
 
-fn size(key: &str, text: &str) -> Result<u64, Mistake> {
-    attributes::size(text).map_err(|problem| Mistake::of(key, format!("`{key}`: {problem}")))
+fn flags(names: &[String]) -> Result<Flags, Mistake> {
+    names.iter().try_fold(Flags::default(), |flags, name| {
+        let unknown = match Flags::parse(name) {
+            Ok(flag) => return Ok(flags | flag),
+            Err(unknown) => unknown,
+        };
+        let hint = unknown.nearest;
+        let hint = hint.map(|near| format!(": did you mean `{near}`?"));
+        let (name, hint) = (unknown.name, hint.unwrap_or_default());
+        let message = format!("`doctest` has no flag `{name}`{hint}");
+        Err(Mistake::of("doctest", message))
+    })
+}
+
+/// No process starts with a variable that the system cannot tell from others.
+fn check_variables(environment: &BTreeMap<String, String>) -> Result<(), Mistake> {
+    for (name, value) in environment {
+        let message = if name.is_empty() || name.contains(['=', '\0']) {
+            format!(
+                "`environment` sets {name:?}, which no variable can be called: write letters, digits and `_`"
+            )
+        } else if value.contains('\0') {
+            format!(
+                "`{name}` in `environment` has a NUL in its value, which no variable can have: remove it"
+            )
+        } else {
+            continue;
+        };
+        return Err(Mistake::within("environment", name, message));
+    }
+    Ok(())
+}
+
+/// Pages that run have to have recordings.
+fn check_places(pages: &[PathBuf], root: &Path) -> Result<(), Mistake> {
+    if pages.is_empty() {
+        return Err(Mistake::of(
+            "pages",
+            "`pages` names nothing: name directories or pages, such as `pages = [\".\"]`",
+        ));
+    }
+    let is_recorded = |place: &PathBuf| {
+        let start = root.join(place);
+        let start = absolute(&start).unwrap_or(start);
+        // One directory alone has a tree that recordings can mirror, wherever it lies.
+        start.starts_with(root) || (pages.len() == 1 && !start.is_file())
+    };
+    match pages.iter().find(|place| !is_recorded(place)) {
+        None => Ok(()),
+        Some(outside) => Err(Mistake::of(
+            "pages",
+            format!(
+                "`pages` names `{}`, which is not below `verify.toml`, so that its pages would have no recordings: put `verify.toml` above all pages",
+                outside.display()
+            ),
+        )),
+    }
 }
 
 /// What `verify init` writes.
