@@ -130,9 +130,9 @@ Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
 ✗ page.md  1 ran, 1 failed
 error: raised ZeroDivisionError: division by zero
   --> page.md:11 (page/2, Python [VERSION])
-    |
- 11 | 1 / 0
-    |
+     |
+  11 | 1 / 0
+     |
   Traceback (most recent call last):
     File "page.md", line 11, in <module>
       1 / 0
