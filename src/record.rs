@@ -33,8 +33,8 @@ pub struct Draft {
     pub recordings: Recordings,
     /// Edits inside blocks, by page and position: bytes of the page and what replaces them.
     edits: BTreeMap<At, Vec<Edit>>,
-    /// Examples whose expectations stand in their own block, once an interpreter has settled them.
-    settled: HashSet<At>,
+    /// Examples that ran, and whether what they did can stand on each interpreter that has run them.
+    ran: HashMap<At, bool>,
     artifacts: BTreeMap<PathBuf, Vec<u8>>,
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
@@ -56,6 +56,7 @@ pub struct Recorder<'a> {
 /// An output that must not be recorded.
 #[derive(Debug)]
 pub struct Refusal {
+    pub at: At,
     pub page: String,
     pub line: usize,
     pub id: String,
@@ -70,6 +71,8 @@ pub struct Written {
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
+    /// Page and line of examples that show no output any more, since they print nothing.
+    pub without_output: Vec<(String, usize)>,
 }
 
 /// Why a page is left alone.
@@ -86,7 +89,7 @@ impl Draft {
         Draft {
             recordings,
             edits: BTreeMap::new(),
-            settled: HashSet::new(),
+            ran: HashMap::new(),
             artifacts: BTreeMap::new(),
             refused: Vec::new(),
             changed: HashSet::new(),
@@ -131,35 +134,23 @@ impl Draft {
         }
         for ((page_number, position), candidate) in candidates {
             let page = &book.pages[page_number];
-            let example = &page.examples[position];
-            if let Some(reason) = refused.remove(&(page_number, position)) {
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason,
-                });
+            let at = (page_number, position);
+            if let Some(reason) = refused.remove(&at) {
+                self.refuse(book, at, reason);
                 continue;
             }
             if let Change::Block(edits) = &candidate.change
                 && !says_what_happened(run.config, page, position, edits, &candidate)
             {
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason: Reason::FailedAgain(
-                        "the block cannot hold what it printed; print it in another way, such as by `repr(…)`"
-                            .to_owned(),
-                    ),
-                });
+                let reason = "the block cannot hold what it printed; print it in another way, such as by `repr(…)`";
+                self.refuse(book, at, Reason::FailedAgain(reason.to_owned()));
                 continue;
             }
-            self.changed.insert((page_number, position));
+            self.changed.insert(at);
             match candidate.change {
                 Change::Recording(recorded) => self.put(page_number, page, recorded),
                 Change::Block(edits) => {
-                    self.edits.insert((page_number, position), edits);
+                    self.edits.insert(at, edits);
                 }
             }
             if let Some(recording) = &page.recording {
@@ -185,21 +176,15 @@ impl Draft {
             let Change::Block(edits) = &candidate.change else {
                 return true;
             };
-            if !self.settled.contains(at) {
+            if !self.ran.contains_key(at) {
                 return true;
             }
             if self.edits.get(at) != Some(edits) {
-                let page = &run.book.pages[at.0];
-                let example = &page.examples[at.1];
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason: Reason::FailedAgain(format!(
-                        "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
-                        run.interpreter.full_version
-                    )),
-                });
+                let reason = format!(
+                    "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
+                    run.interpreter.full_version
+                );
+                self.refuse(run.book, *at, Reason::FailedAgain(reason));
             }
             false
         });
@@ -207,8 +192,22 @@ impl Draft {
 
     fn settle(&mut self, results: &Results<'_>) {
         let all = results.pages.iter().flat_map(|page| &page.examples);
-        let ran = all.filter(|result| result.outcome.is_some());
-        self.settled.extend(ran.map(|result| result.at));
+        for result in all.filter(|result| result.outcome.is_some()) {
+            *self.ran.entry(result.at).or_insert(true) &= may_be_recorded(&result.verdict);
+        }
+    }
+
+    fn refuse(&mut self, book: &Book, at: At, reason: Reason) {
+        let page = &book.pages[at.0];
+        let example = &page.examples[at.1];
+        self.ran.insert(at, false);
+        self.refused.push(Refusal {
+            at,
+            page: page.name.clone(),
+            line: example.block.line,
+            id: example.id.clone(),
+            reason,
+        });
     }
 
     /// Examples that are as they should be but for their recording, with what would be recorded.
@@ -374,6 +373,10 @@ impl Draft {
             if let Some(text) = text.filter(|text| *text != page.text) {
                 replace(&page.file, text.as_bytes())?;
                 written.pages += 1;
+                let without_output = without_output(page, &text);
+                written
+                    .without_output
+                    .extend(without_output.map(|line| (page.name.clone(), line)));
             }
         }
         if prune {
@@ -399,12 +402,21 @@ impl Draft {
             .collect();
         if config.output == Output::Page && page.recording.is_some() {
             let recording = &self.recordings[number];
-            rewrite::settled(&page.text, &page.examples, &edits, recording)
+            let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
+            rewrite::settled(&page.text, &page.examples, &edits, recording, &is_settled)
                 .ok_or(PassedOver::CannotShow)
         } else {
             Ok(rewrite::apply(&page.text, edits))
         }
     }
+}
+
+/// Lines of the examples that showed an output and show none as `text` has it.
+fn without_output(page: &Page, text: &str) -> impl Iterator<Item = usize> {
+    let (after, _) = example::read(text, "");
+    let both = page.examples.iter().zip(after.examples);
+    let lost = both.filter(|(before, after)| before.output.is_some() && after.output.is_none());
+    lost.map(|(before, _)| before.block.line)
 }
 
 struct Candidate {

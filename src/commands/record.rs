@@ -91,6 +91,12 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     for file in &written.removed {
         writeln!(out, "removed {}", file.display())?;
     }
+    for (page, line) in &written.without_output {
+        writeln!(
+            out,
+            "removed the output below {page}:{line}, which prints nothing"
+        )?;
+    }
     for (page, reason) in &written.passed_over {
         let reason = match reason {
             PassedOver::ChangedMeanwhile => {

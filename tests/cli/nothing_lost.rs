@@ -1,0 +1,86 @@
+//! What somebody wrote is not lost to `record`: outputs below examples that did not run, wildcards, files with names
+//! like its own, and what changes while it runs.
+
+use snapbox::str;
+
+use crate::project::Project;
+
+/// A project that shows its outputs in its pages.
+fn showing(page: &str) -> Project {
+    Project::new()
+        .with("verify.toml", "output = \"page\"\n")
+        .with("a.md", page)
+}
+
+/// An example with an output below it that somebody wrote.
+fn shown(attributes: &str, code: &str) -> String {
+    format!("```python {attributes}\n{code}\n```\n\n```output\nwritten by hand\n```\n")
+}
+
+#[test]
+fn an_output_below_an_example_that_says_nothing_new_stays() {
+    let varies = "import random\nprint(random.random())";
+    for (example, status) in [
+        (shown("requires=no_such_module", "print(1)"), 0),
+        (shown("skip=reason", "print(1)"), 0),
+        (shown("norun=reason", "print(1)"), 0),
+        (shown("python=<3", "print(1)"), 0),
+        (shown("", "1 / 0"), 1),
+        (shown("", varies), 1),
+        (
+            format!("```python\n1 / 0\n```\n\n{}", shown("", "print(1)")),
+            1,
+        ),
+    ] {
+        let page = format!("```python id=first session=x\nprint('first')\n```\n\n{example}");
+        let project = showing(&page);
+        let ran = project.verify("record");
+        assert_eq!(ran.status, status, "{}", ran.text());
+        assert!(!ran.stdout.contains("removed"), "{}", ran.text());
+        let after = page.replacen("```\n\n", "```\n\n```output\nfirst\n```\n\n", 1);
+        project.file_is("a.md", &after);
+    }
+}
+
+#[test]
+fn outputs_of_what_was_not_selected_or_not_reached_stay() {
+    let page = format!("{}\n{}", shown("id=one", ""), shown("id=two", "print(2)"));
+    let project = showing(&page);
+    assert_eq!(project.verify("record --example two").status, 0);
+    let after = page.replace(
+        "print(2)\n```\n\n```output\nwritten by hand",
+        "print(2)\n```\n\n```output\n2",
+    );
+    project.file_is("a.md", &after);
+
+    let project = showing("```python\n1 / 0\n```\n").with("b.md", shown("", ""));
+    assert_eq!(project.verify("record --fail-fast --jobs 1").status, 1);
+    project.file_is("b.md", shown("", ""));
+}
+
+#[test]
+fn an_output_of_what_prints_nothing_is_removed_aloud() {
+    let words = "\nThis is said to print:\n\n<!-- mine -->\n";
+    let mark = "\n<!--pytest-codeblocks:expected-output-->\n```\nwritten by hand\n```\n";
+    let second = format!("```python id=two\nx = 2\n```\n{words}{mark}");
+    let project = showing(&format!(
+        "{}\n{second}\nThe end.\n",
+        shown("id=one", "x = 1")
+    ));
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+removed the output below a.md:1, which prints nothing
+removed the output below a.md:9, which prints nothing
+recorded 2 examples: 1 recording and 1 page written, 0 refused, 0 failed
+
+"#]]);
+    project.file_is(
+        "a.md",
+        format!(
+            "```python id=one\nx = 1\n```\n\n```python id=two\nx = 2\n```\n{words}\nThe end.\n"
+        ),
+    );
+    project.record_and_settle();
+}
