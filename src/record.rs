@@ -499,6 +499,10 @@ fn says_what_happened(
     edits: &[Edit],
     candidate: &Candidate,
 ) -> bool {
+    // Python reads no source with a NUL in it, though the page would show what happened.
+    if edits.iter().any(|(_, text)| text.contains('\0')) {
+        return false;
+    }
     let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
     let terms = Terms {
         recorded: None,

@@ -84,3 +84,19 @@ recorded 2 examples: 1 recording and 1 page written, 0 refused, 0 failed
     );
     project.record_and_settle();
 }
+
+#[test]
+fn a_nul_is_not_written_into_a_block() {
+    for page in [
+        "```python\nprint('a\\0b')\n#> old\n```\n",
+        "```python\n>>> print('a\\0b')\nold\n```\n",
+        "```console\n$ printf 'a\\0b\\n'\nold\n```\n",
+    ] {
+        let project = Project::book().with("a.md", page);
+        let ran = project.verify("record");
+        assert_eq!(ran.status, 1, "{}", ran.text());
+        let refused = "the block cannot hold what it printed";
+        assert!(ran.stdout.contains(refused), "{}", ran.text());
+        project.file_is("a.md", page);
+    }
+}
