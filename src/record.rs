@@ -21,7 +21,7 @@ use crate::example::{self, Example, Kind};
 use crate::interpreter::Interpreter;
 use crate::matching::Matching;
 use crate::normalize::{self, float_digits};
-use crate::outcome::Outcome;
+use crate::outcome::{Ending, Outcome};
 use crate::proof::{self, Proof, Seen};
 use crate::recording::{self, Observed, Recorded, Recording};
 use crate::rewrite::{self, Edit};
@@ -68,6 +68,8 @@ pub struct Refusal {
 pub struct Written {
     pub recordings: usize,
     pub pages: usize,
+    /// Files that examples made, and that are kept beside the recordings.
+    pub files: usize,
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
@@ -367,6 +369,7 @@ impl Draft {
         for (file, bytes) in &self.artifacts {
             if fs::read(file).ok().as_ref() != Some(bytes) {
                 replace(file, bytes)?;
+                written.files += 1;
             }
         }
         for (page, text) in book.pages.iter().zip(texts) {
@@ -470,9 +473,38 @@ fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Op
     if let Some(diagnosis) = proof::difference(rules, first, second, &same) {
         return Some(Reason::Unstable(Box::new(diagnosis)));
     }
-    let kind = |outcome: &Outcome| std::mem::discriminant(&outcome.ending);
-    (kind(first.0) != kind(second.0))
-        .then(|| Reason::FailedAgain("it ended in another way when it was run again".to_owned()))
+    ended_otherwise(&first.0.ending, &second.0.ending)
+        .or_else(|| varying_file(first.0, second.0))
+        .map(Reason::FailedAgain)
+}
+
+fn ended_otherwise(first: &Ending, second: &Ending) -> Option<String> {
+    match (first, second) {
+        (Ending::Exited { status: one, .. }, Ending::Exited { status: other, .. }) => {
+            (one != other).then(|| {
+                format!("its exit status varies from run to run: {one}, then {other}; make it the same each time")
+            })
+        }
+        _ => (std::mem::discriminant(first) != std::mem::discriminant(second))
+            .then(|| "it ended in another way when it was run again".to_owned()),
+    }
+}
+
+/// Files are compared as a check does it.
+fn varying_file(first: &Outcome, second: &Outcome) -> Option<String> {
+    let again: HashMap<_, _> = second
+        .artifacts
+        .iter()
+        .map(|(name, bytes)| (name, bytes))
+        .collect();
+    let varies = |(name, bytes): &&(String, Option<Vec<u8>>)| match (bytes, again.get(name)) {
+        (Some(one), Some(Some(other))) => compare::artifact_matches(name, one, other).is_some(),
+        (one, other) => one.is_some() != other.is_some_and(|other| other.is_some()),
+    };
+    let (name, _) = first.artifacts.iter().find(varies)?;
+    Some(format!(
+        "the file `{name}` varies from run to run; write the same each time, such as by a seed or a fixed date"
+    ))
 }
 
 /// Wildcards that somebody wrote by hand hold for every run.

@@ -108,12 +108,18 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         };
         writeln!(out, "{page} {reason}")?;
     }
-    writeln!(
-        out,
-        "recorded {}: {} and {} written, {} refused, {failed} failed",
-        count(changed, "example"),
+    let (recordings, pages) = (
         count(written.recordings, "recording"),
         count(written.pages, "page"),
+    );
+    let what = match written.files {
+        0 => format!("{recordings} and {pages}"),
+        files => format!("{recordings}, {pages} and {}", count(files, "file")),
+    };
+    writeln!(
+        out,
+        "recorded {}: {what} written, {} refused, {failed} failed",
+        count(changed, "example"),
         refused.len()
     )?;
     Ok(

@@ -100,3 +100,49 @@ fn a_nul_is_not_written_into_a_block() {
         project.file_is("a.md", page);
     }
 }
+
+#[test]
+fn a_file_and_an_exit_status_that_vary_are_refused() {
+    let makes = "import os\nopen('o.bin', 'wb').write(os.urandom(8))";
+    // The first run ends as announced, and no later one.
+    let exits = "import os, sys\nsys.exit(3 if os.environ['PYTHONHASHSEED'] == '0' else 4)";
+    for (example, reason) in [
+        (
+            format!("```python artifact=o.bin\n{makes}\n```\n"),
+            "the file `o.bin` varies from run to run",
+        ),
+        (
+            format!("```python exits=3\n{exits}\n```\n"),
+            "its exit status varies from run to run: 3, then 4",
+        ),
+    ] {
+        let project = Project::book().with("a.md", example);
+        let ran = project.verify("record");
+        assert_eq!(ran.status, 1, "{}", ran.text());
+        assert!(ran.stdout.contains(reason), "{}", ran.text());
+        assert!(!project.path("expected").exists());
+    }
+}
+
+#[test]
+fn files_that_are_written_are_counted() {
+    let code = "open('o.txt', 'w').write('o\\n')";
+    let page = format!("```python artifact=o.txt\n{code}\n```\n");
+    let project = Project::book().with("a.md", page);
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
+recorded 1 example: 1 recording, 0 pages and 1 file written, 0 refused, 0 failed
+
+"#]]);
+    project.write("expected/a/o.txt", "another\n");
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
+recorded 1 example: 0 recordings, 0 pages and 1 file written, 0 refused, 0 failed
+
+"#]]);
+    project.file_is("expected/a/o.txt", "o\n");
+}
