@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use pep440_rs::Version;
 
 use crate::book::{At, Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
@@ -23,7 +24,8 @@ use crate::matching::Matching;
 use crate::normalize::{self, float_digits};
 use crate::outcome::{Ending, Outcome};
 use crate::proof::{self, Proof, Seen};
-use crate::recording::{self, Observed, Recorded, Recording};
+use crate::recording::{self, Expected, Observed, Recorded, Recording};
+use crate::report::{ExampleResult, PageResult};
 use crate::rewrite::{self, Edit};
 use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
 
@@ -31,6 +33,8 @@ use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
 #[derive(Debug)]
 pub struct Draft {
     pub recordings: Recordings,
+    /// Of pages that are gone, by their files.
+    orphaned: BTreeMap<PathBuf, Recording>,
     /// Edits inside blocks, by page and position: bytes of the page and what replaces them.
     edits: BTreeMap<At, Vec<Edit>>,
     /// Examples that ran, and whether what they did can stand on each interpreter that has run them.
@@ -39,7 +43,12 @@ pub struct Draft {
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
     pub changed: HashSet<At>,
+    /// Examples that have their wildcards from an entry that no example meets any more.
+    pub heirs: BTreeMap<At, Entry>,
 }
+
+/// Where an entry of a recording stands: its file, and the example that it is for.
+pub type Entry = (PathBuf, String);
 
 /// What is recorded, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +82,8 @@ pub struct Written {
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
+    /// Recordings of pages that are gone, with wildcards that a refused example may need.
+    pub kept: Vec<PathBuf>,
     /// Page and line of examples that show no output any more, since they print nothing.
     pub without_output: Vec<(String, usize)>,
 }
@@ -87,14 +98,21 @@ pub enum PassedOver {
 }
 
 impl Draft {
-    pub fn new(recordings: Recordings) -> Draft {
+    /// `orphaned` are files of recordings whose pages are gone.
+    pub fn new(recordings: Recordings, orphaned: Vec<PathBuf>) -> Draft {
+        let read = |file: PathBuf| {
+            let text = fs::read_to_string(&file).ok()?;
+            Some((file, recording::parse(&text).ok()?))
+        };
         Draft {
             recordings,
+            orphaned: orphaned.into_iter().filter_map(read).collect(),
             edits: BTreeMap::new(),
             ran: HashMap::new(),
             artifacts: BTreeMap::new(),
             refused: Vec::new(),
             changed: HashSet::new(),
+            heirs: BTreeMap::new(),
         }
     }
 
@@ -134,6 +152,7 @@ impl Draft {
                 &differs,
             )?);
         }
+        self.refuse_to_forget(book, &mut candidates, &refused);
         for ((page_number, position), candidate) in candidates {
             let page = &book.pages[page_number];
             let at = (page_number, position);
@@ -149,6 +168,8 @@ impl Draft {
                 continue;
             }
             self.changed.insert(at);
+            self.heirs
+                .extend(candidate.inherits.map(|entry| (at, entry)));
             match candidate.change {
                 Change::Recording(recorded) => self.put(page_number, page, recorded),
                 Change::Block(edits) => {
@@ -192,6 +213,33 @@ impl Draft {
         });
     }
 
+    /// Wildcards that an example does not meet any more may be those of another one of its page that is refused for
+    /// the lack of them: ids move with what is written above.
+    fn refuse_to_forget(
+        &mut self,
+        book: &Book,
+        candidates: &mut BTreeMap<At, Candidate>,
+        refused: &BTreeMap<At, Reason>,
+    ) {
+        candidates.retain(|at, candidate| {
+            let Change::Recording(new) = &candidate.change else {
+                return true;
+            };
+            let mut old = self.recordings[at.0].examples.iter();
+            let forgets = old.any(|old| old.id == new.id && old.has_wildcards());
+            let forgets = forgets && !new.has_wildcards() && !refused.contains_key(at);
+            let Some(other) = refused.keys().find(|other| other.0 == at.0).filter(|_| forgets) else {
+                return true;
+            };
+            let other = &book.pages[other.0].examples[other.1].id;
+            let reason = format!(
+                "its recording has wildcards, which may be those of `{other}`: settle that example first, or remove them from the recording"
+            );
+            self.refuse(book, *at, Reason::FailedAgain(reason));
+            false
+        });
+    }
+
     fn settle(&mut self, results: &Results<'_>) {
         let all = results.pages.iter().flat_map(|page| &page.examples);
         for result in all.filter(|result| result.outcome.is_some()) {
@@ -222,8 +270,13 @@ impl Draft {
         } = *run;
         let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
+        let mut orphaned = Vec::new();
+        for (file, recording) in &self.orphaned {
+            orphaned.extend(recording.examples.iter().map(|entry| (file, entry)));
+        }
         for page_result in &results.pages {
             let (page, number) = (page_result.page, page_result.number);
+            let mut ownerless = self.ownerless(page_result, results, &version);
             for result in &page_result.examples {
                 let Some(outcome) = &result.outcome else {
                     continue;
@@ -233,16 +286,34 @@ impl Draft {
                 }
                 let context = &results.contexts[&result.at];
                 let example = result.example;
+                let mut inherits = None;
                 let change = match &example.kind {
                     Kind::Module(comments)
                         if page.recording.is_some() && comments.printed.is_empty() =>
                     {
                         let observed =
                             compare::observed(outcome, &example.attributes.normalize, context);
-                        let old = self.recordings[number]
+                        let own = self.recordings[number]
                             .examples
                             .iter()
                             .find(|old| old.id == example.id);
+                        let meets =
+                            |entry: &Recorded| meets(result, outcome, context, entry, &version);
+                        let mut inherited = None;
+                        if !own.is_some_and(meets) {
+                            let is_for_this = |(_, entry): &(&PathBuf, &Recorded)| {
+                                is_telling(&entry.expected_for(&version)) && meets(entry)
+                            };
+                            for left in [&mut ownerless, &mut orphaned] {
+                                if inherited.is_none()
+                                    && let Some(place) = left.iter().position(is_for_this)
+                                {
+                                    inherited = Some(left.remove(place));
+                                }
+                            }
+                        }
+                        let old = inherited.map(|(_, entry)| entry).or(own);
+                        inherits = inherited.map(|(file, entry)| (file.clone(), entry.id.clone()));
                         let new = recording::update(
                             old,
                             &Observed {
@@ -261,7 +332,7 @@ impl Draft {
                                 .map(|file| check::artifact_path(file, name));
                             kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
                         });
-                        (old != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
+                        (own != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
                     }
                     Kind::Module(_) => {
                         let edits = claim_edits(page, example, outcome, &result.verdict, config);
@@ -281,6 +352,7 @@ impl Draft {
                 if let Some(change) = change {
                     let candidate = Candidate {
                         change,
+                        inherits,
                         outcome: outcome.clone(),
                         context: normalize::Context::clone(context),
                     };
@@ -289,6 +361,44 @@ impl Draft {
             }
         }
         candidates
+    }
+
+    /// Entries of a page's recording that their own examples do not meet any more, or that have none.
+    fn ownerless<'d>(
+        &'d self,
+        page: &PageResult<'d>,
+        results: &Results<'_>,
+        version: &Version,
+    ) -> Vec<(&'d PathBuf, &'d Recorded)> {
+        let Some(file) = &page.page.recording else {
+            return Vec::new();
+        };
+        let has_left = |entry: &&Recorded| {
+            if !page
+                .page
+                .examples
+                .iter()
+                .any(|example| example.id == entry.id)
+            {
+                return true;
+            }
+            let own = page
+                .examples
+                .iter()
+                .find(|result| result.example.id == entry.id);
+            own.is_some_and(|own| {
+                let outcome = own.outcome.as_ref();
+                let outcome = outcome.filter(|_| may_be_recorded(&own.verdict));
+                outcome.is_some_and(|outcome| {
+                    !meets(own, outcome, &results.contexts[&own.at], entry, version)
+                })
+            })
+        };
+        let entries = self.recordings[page.number].examples.iter();
+        entries
+            .filter(has_left)
+            .map(|entry| (file, entry))
+            .collect()
     }
 
     fn put(&mut self, number: usize, page: &Page, recorded: Recorded) {
@@ -318,7 +428,7 @@ impl Draft {
     /// Writes what has changed. `whole` pages have all their examples selected: their recordings lose
     /// entries without an example, and files of pages that are gone are removed if `prune`.
     pub fn write(
-        mut self,
+        &mut self,
         book: &Book,
         config: &Config,
         originals: &Recordings,
@@ -335,9 +445,19 @@ impl Draft {
                     .iter()
                     .map(|example| example.id.as_str())
                     .collect();
-                self.recordings[number]
-                    .examples
-                    .retain(|recorded| known.contains(recorded.id.as_str()));
+                let is_refused = self.refused.iter().any(|refusal| refusal.at.0 == number);
+                let is_inherited = |recorded: &Recorded| {
+                    let is_it = |(file, id): &Entry| {
+                        page.recording.as_ref() == Some(file) && *id == recorded.id
+                    };
+                    self.heirs.values().any(is_it)
+                };
+                self.recordings[number].examples.retain(|recorded| {
+                    // What is refused may be what they were written for.
+                    let may_be_needed =
+                        is_refused && recorded.has_wildcards() && !is_inherited(recorded);
+                    known.contains(recorded.id.as_str()) || may_be_needed
+                });
             }
             match self.text(number, page, config) {
                 Ok(text) => texts.push(Some(text)),
@@ -384,12 +504,30 @@ impl Draft {
         }
         if prune {
             for file in orphaned_files(book, config) {
+                if self.may_need(&file, originals) {
+                    written.kept.push(file);
+                    continue;
+                }
                 fs::remove_file(&file)
                     .with_context(|| format!("cannot remove `{}`", file.display()))?;
                 written.removed.push(file);
             }
         }
         Ok(written)
+    }
+
+    /// Whether an orphan has wildcards that may be those of an example that is refused, where its page has no recording
+    /// yet: it may have moved.
+    fn may_need(&self, orphan: &Path, originals: &Recordings) -> bool {
+        let is_new = |refusal: &Refusal| originals[refusal.at.0].examples.is_empty();
+        let Some((file, recording)) = self.orphaned.get_key_value(orphan) else {
+            return false;
+        };
+        let is_left = |entry: &Recorded| {
+            let place = (file.clone(), entry.id.clone());
+            entry.has_wildcards() && !self.heirs.values().any(|taken| *taken == place)
+        };
+        self.refused.iter().any(is_new) && recording.examples.iter().any(is_left)
     }
 
     /// What a page is to say.
@@ -424,6 +562,8 @@ fn without_output(page: &Page, text: &str) -> impl Iterator<Item = usize> {
 
 struct Candidate {
     change: Change,
+    /// The entry of another example, or of this one before it moved, whose wildcards it takes over.
+    inherits: Option<Entry>,
     outcome: Outcome,
     context: normalize::Context,
 }
@@ -431,6 +571,29 @@ struct Candidate {
 enum Change {
     Recording(Recorded),
     Block(Vec<Edit>),
+}
+
+/// Whether an entry, its own or another's, says what an example did.
+fn meets(
+    result: &ExampleResult<'_>,
+    outcome: &Outcome,
+    context: &normalize::Context,
+    entry: &Recorded,
+    version: &Version,
+) -> bool {
+    let options = compare::Options {
+        rules: &result.example.attributes.normalize,
+        unordered: result.example.attributes.unordered,
+        context,
+    };
+    compare::compare(outcome, &entry.expected_for(version), &options).is_empty()
+}
+
+/// Whether an expectation with wildcards says enough to tell whose it is: alone they meet everything.
+fn is_telling(expected: &Expected) -> bool {
+    let exception = expected.exception.as_deref().unwrap_or_default();
+    let said = compare::lossy(&expected.stdout) + &compare::lossy(&expected.stderr) + exception;
+    expected.has_wildcards() && said.contains(char::is_alphabetic)
 }
 
 /// A missing or another output can be recorded; an example that did not end as announced can't.

@@ -14,7 +14,7 @@ use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
 use crate::kept;
-use crate::record::{self, Draft, PassedOver};
+use crate::record::{self, Draft, PassedOver, Written};
 use crate::report::Event;
 use crate::report::human::count;
 use crate::schedule;
@@ -57,7 +57,13 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             .map(|version| Some(Request::parse(version)))
             .collect();
     }
-    let mut draft = Draft::new(project.recordings.clone());
+    let prune = project.is_whole();
+    let orphaned = if prune {
+        record::orphaned_files(&project.book, &project.config)
+    } else {
+        Vec::new()
+    };
+    let mut draft = Draft::new(project.recordings.clone(), orphaned);
     let mut failed = 0;
     for request in &requests {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
@@ -69,18 +75,11 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             &mut sinks,
         )?;
     }
-    sinks.finish()?;
+    unless_unheard(sinks.finish())?;
     if schedule::interrupted() {
         bail!(schedule::Interrupted);
     }
-    let mut out = stdout(arguments.report.color);
-    let refused = std::mem::take(&mut draft.refused);
-    for refusal in &refused {
-        refuse(refusal, &mut out)?;
-    }
-    let changed = draft.changed.len();
     let whole = project.whole_pages();
-    let prune = project.is_whole();
     let written = draft.write(
         &project.book,
         &project.config,
@@ -88,6 +87,57 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         &whole,
         prune,
     )?;
+    let is_good = draft.refused.is_empty() && failed == 0 && written.passed_over.is_empty();
+    tell(
+        &project,
+        &draft,
+        &written,
+        failed,
+        &mut stdout(arguments.report.color),
+    )?;
+    Ok(if is_good {
+        Status::Good
+    } else {
+        Status::Failed
+    })
+}
+
+/// Whoever read our output may have seen enough, which is no reason to record less. What is said at the end finds it
+/// out.
+fn unless_unheard(told: io::Result<()>) -> io::Result<()> {
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told,
+    }
+}
+
+/// Says what was refused and what was written.
+fn tell(
+    project: &Project,
+    draft: &Draft,
+    written: &Written,
+    failed: usize,
+    out: &mut dyn Write,
+) -> Result<()> {
+    for refusal in &draft.refused {
+        refuse(refusal, out)?;
+    }
+    for (at, (_, id)) in &draft.heirs {
+        let page = &project.book.pages[at.0];
+        let example = &page.examples[at.1];
+        writeln!(
+            out,
+            "{}:{} ({}) takes over the wildcards of {id}",
+            page.name, example.block.line, example.id
+        )?;
+    }
+    for file in &written.kept {
+        writeln!(
+            out,
+            "kept {}, whose wildcards may be those of a refused example",
+            file.display()
+        )?;
+    }
     for file in &written.removed {
         writeln!(out, "removed {}", file.display())?;
     }
@@ -119,16 +169,10 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     writeln!(
         out,
         "recorded {}: {what} written, {} refused, {failed} failed",
-        count(changed, "example"),
-        refused.len()
+        count(draft.changed.len(), "example"),
+        draft.refused.len()
     )?;
-    Ok(
-        if refused.is_empty() && failed == 0 && written.passed_over.is_empty() {
-            Status::Good
-        } else {
-            Status::Failed
-        },
-    )
+    Ok(())
 }
 
 impl Project {
@@ -178,7 +222,7 @@ impl Project {
         let mut hopeless = 0;
         let results = {
             // What recording will settle is not news; what it can't settle is.
-            let mut on_event = |event: &Event<'_>| sinks.before_pages(event);
+            let mut on_event = |event: &Event<'_>| unless_unheard(sinks.before_pages(event));
             self.run(interpreter, plans, &settings, &last_run, &mut on_event)?
         };
         for page in &results.pages {
@@ -190,7 +234,7 @@ impl Project {
                 })
                 .collect();
             hopeless += failed.len();
-            sinks.failures(page, &failed)?;
+            unless_unheard(sinks.failures(page, &failed))?;
         }
         let first = results.span.clone();
         let mut again = |plans: &[SessionPlan], conditions: &Conditions| {

@@ -146,3 +146,115 @@ recorded 1 example: 0 recordings, 0 pages and 1 file written, 0 refused, 0 faile
 "#]]);
     project.file_is("expected/a/o.txt", "o\n");
 }
+
+const TOOK: &str = "import time\nprint('took', time.perf_counter())\n";
+
+/// A page with an example whose recording somebody has given a wildcard.
+fn with_wildcard() -> Project {
+    let project = Project::book()
+        .with("a.md", format!("# Timing\n\n```python\n{TOOK}```\n"))
+        .with(
+            "expected/a.toml",
+            "# verify recording, format 1\nformat = 1\n\n[[example]]\nid = \"timing/1\"\nstdout = '''\ntook [..]\n'''\n",
+        );
+    project.record_and_settle();
+    project
+}
+
+#[test]
+fn wildcards_move_with_their_example() {
+    let project = with_wildcard();
+    let page = format!("# Timing\n\n```python\nprint('new')\n```\n\n```python\n{TOOK}```\n");
+    project.write("a.md", &page);
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+a.md:7 (timing/2) takes over the wildcards of timing/1
+recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
+
+"#]]);
+    project.file_is("expected/a.toml", str![[r##"
+# verify recording, format 1
+format = 1
+
+[[example]]
+id = "timing/1"
+stdout = '''
+new
+'''
+
+[[example]]
+id = "timing/2"
+stdout = '''
+took [..]
+'''
+
+"##]]);
+    project.record_and_settle();
+
+    project.write("a.md", page.replace("Timing", "Clocks"));
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+a.md:7 (clocks/2) takes over the wildcards of timing/2
+recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
+
+"#]]);
+    project.record_and_settle();
+
+    std::fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+b.md:7 (clocks/2) takes over the wildcards of clocks/2
+removed [ROOT]/expected/a.toml
+recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
+
+"#]]);
+    project.record_and_settle();
+}
+
+#[test]
+fn wildcards_that_a_refused_example_may_need_stay() {
+    let project = with_wildcard();
+    let recording = project.read("expected/a.toml");
+    // Said in other words, the old example is not recognised.
+    let other = TOOK.replace("took", "it took");
+    let new = format!("# Timing\n\n```python\nprint('new')\n```\n\n```python\n{other}```\n");
+    project.write("a.md", &new);
+    let ran = project.verify("record");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    let why = "its recording has wildcards, which may be those of `timing/2`";
+    assert!(ran.stdout.contains(why), "{}", ran.text());
+    project.file_is("expected/a.toml", &recording);
+
+    project.write("a.md", format!("# Clocks\n\n```python\n{other}```\n"));
+    assert_eq!(project.verify("record").status, 1);
+    project.file_is("expected/a.toml", &recording);
+
+    std::fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
+    let ran = project.verify("record");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    let kept = "kept [ROOT]/expected/a.toml, whose wildcards may be those of a refused example\n";
+    assert!(ran.stdout.contains(kept), "{}", ran.text());
+    project.file_is("expected/a.toml", &recording);
+}
+
+#[test]
+fn what_nobody_reads_is_recorded_all_the_same() {
+    let project = Project::book()
+        .with("a.md", "```python\n1 / 0\n```\n")
+        .with("b.md", "```python\nprint(1)\n```\n");
+    for command in ["record", ""] {
+        let (reads, writes) = std::io::pipe().unwrap();
+        drop(reads);
+        let ran = project.verify_with(command, |program| {
+            program.stdout(writes);
+        });
+        assert_eq!(ran.status, 141, "{}", ran.text());
+        assert!(project.path("expected/b.toml").exists());
+    }
+}
