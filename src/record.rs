@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -39,7 +39,8 @@ pub struct Draft {
     edits: BTreeMap<At, Vec<Edit>>,
     /// Examples that ran, and whether what they did can stand on each interpreter that has run them.
     ran: HashMap<At, bool>,
-    artifacts: BTreeMap<PathBuf, Vec<u8>>,
+    /// Files that examples made, by page and the path to keep them at.
+    artifacts: BTreeMap<(usize, PathBuf), Vec<u8>>,
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
     pub changed: HashSet<At>,
@@ -93,6 +94,8 @@ pub struct Written {
 pub enum PassedOver {
     /// Somebody changed it while its examples ran.
     ChangedMeanwhile,
+    /// Somebody changed its recording while its examples ran.
+    RecordedMeanwhile,
     /// With its outputs it would be another page.
     CannotShow,
 }
@@ -179,8 +182,8 @@ impl Draft {
             if let Some(recording) = &page.recording {
                 for (name, bytes) in &candidate.outcome.artifacts {
                     if let Some(bytes) = bytes {
-                        self.artifacts
-                            .insert(check::artifact_path(recording, name), bytes.clone());
+                        let path = check::artifact_path(recording, name);
+                        self.artifacts.insert((page_number, path), bytes.clone());
                     }
                 }
             }
@@ -459,7 +462,7 @@ impl Draft {
                     known.contains(recorded.id.as_str()) || may_be_needed
                 });
             }
-            match self.text(number, page, config) {
+            match self.text(number, page, config, &originals[number]) {
                 Ok(text) => texts.push(Some(text)),
                 Err(reason) => {
                     texts.push(None);
@@ -486,8 +489,8 @@ impl Draft {
             replace(file, recording::print(recording).as_bytes())?;
             written.recordings += 1;
         }
-        for (file, bytes) in &self.artifacts {
-            if fs::read(file).ok().as_ref() != Some(bytes) {
+        for ((number, file), bytes) in &self.artifacts {
+            if texts[*number].is_some() && fs::read(file).ok().as_ref() != Some(bytes) {
                 replace(file, bytes)?;
                 written.files += 1;
             }
@@ -503,7 +506,7 @@ impl Draft {
             }
         }
         if prune {
-            for file in orphaned_files(book, config) {
+            for file in orphaned_now(config) {
                 if self.may_need(&file, originals) {
                     written.kept.push(file);
                     continue;
@@ -531,10 +534,21 @@ impl Draft {
     }
 
     /// What a page is to say.
-    fn text(&self, number: usize, page: &Page, config: &Config) -> Result<String, PassedOver> {
+    fn text(
+        &self,
+        number: usize,
+        page: &Page,
+        config: &Config,
+        original: &Recording,
+    ) -> Result<String, PassedOver> {
         let is_as_read = fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
         if !is_as_read {
             return Err(PassedOver::ChangedMeanwhile);
+        }
+        if let Some(file) = &page.recording
+            && !is_still(file, original)
+        {
+            return Err(PassedOver::RecordedMeanwhile);
         }
         let edits: Vec<_> = self
             .edits
@@ -549,6 +563,14 @@ impl Draft {
         } else {
             Ok(rewrite::apply(&page.text, edits))
         }
+    }
+}
+
+/// Whether a file says what the recording says that was read from it.
+fn is_still(file: &Path, recording: &Recording) -> bool {
+    match fs::read_to_string(file) {
+        Ok(text) => recording::parse(&text).is_ok_and(|now| now == *recording),
+        Err(error) => error.kind() == ErrorKind::NotFound && recording.examples.is_empty(),
     }
 }
 
@@ -802,6 +824,15 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
         })
         .filter(is_recording)
         .collect()
+}
+
+/// As [`orphaned_files`], of the pages as they are now: one may have come with its recording. Where some cannot be read,
+/// nobody knows whose theirs are.
+fn orphaned_now(config: &Config) -> Vec<PathBuf> {
+    match Book::read_where(config, &[], &mut |_| false) {
+        Ok(book) if book.problems.is_empty() => orphaned_files(&book, config),
+        _ => Vec::new(),
+    }
 }
 
 /// Entries of recordings that no example of their page has.

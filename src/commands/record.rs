@@ -152,6 +152,9 @@ fn tell(
             PassedOver::ChangedMeanwhile => {
                 "was changed meanwhile and is left alone; record it again"
             }
+            PassedOver::RecordedMeanwhile => {
+                "has a recording that was changed meanwhile and is left alone with it; record it again"
+            }
             PassedOver::CannotShow => {
                 "cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else"
             }

@@ -174,7 +174,9 @@ a.md:7 (timing/2) takes over the wildcards of timing/1
 recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
 
 "#]]);
-    project.file_is("expected/a.toml", str![[r##"
+    project.file_is(
+        "expected/a.toml",
+        str![[r##"
 # verify recording, format 1
 format = 1
 
@@ -190,7 +192,8 @@ stdout = '''
 took [..]
 '''
 
-"##]]);
+"##]],
+    );
     project.record_and_settle();
 
     project.write("a.md", page.replace("Timing", "Clocks"));
@@ -257,4 +260,40 @@ fn what_nobody_reads_is_recorded_all_the_same() {
         assert_eq!(ran.status, 141, "{}", ran.text());
         assert!(project.path("expected/b.toml").exists());
     }
+}
+
+/// Writes what it is told to into the project while it runs, as somebody would with an editor.
+fn writes(project: &Project, files: &[(&str, &str)]) -> String {
+    let mut code = String::new();
+    for (name, text) in files {
+        let path = project.path(name);
+        code.push_str(&format!("open({path:?}, 'w').write({text:?})\n"));
+    }
+    format!("```python\n{code}print('new')\n```\n")
+}
+
+#[test]
+fn a_recording_that_is_changed_meanwhile_is_left_alone() {
+    let project = Project::book().with("a.md", "```python\nprint('old')\n```\n");
+    project.record_and_settle();
+    let edited = project.read("expected/a.toml").replace("old", "[..]");
+    let page = "```python\nprint('b')\n```\n";
+    let other = edited.replace("[..]", "b").replace("a/1", "b/1");
+    project.write(
+        "a.md",
+        writes(
+            &project,
+            &[
+                ("expected/a.toml", &edited),
+                ("b.md", page),
+                ("expected/b.toml", &other),
+            ],
+        ),
+    );
+    let ran = project.verify("record --sandbox=off");
+    assert_eq!(ran.status, 1, "{}", ran.text());
+    let why = "a.md has a recording that was changed meanwhile and is left alone with it; record it again\n";
+    assert!(ran.stdout.contains(why), "{}", ran.text());
+    project.file_is("expected/a.toml", &edited);
+    project.file_is("expected/b.toml", &other);
 }
