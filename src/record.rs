@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::{self, fs::MetadataExt as _, fs::PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -96,6 +97,8 @@ pub enum PassedOver {
     ChangedMeanwhile,
     /// Somebody changed its recording while its examples ran.
     RecordedMeanwhile,
+    /// It is to be written, or its recording, and that is read-only.
+    ReadOnly,
     /// With its outputs it would be another page.
     CannotShow,
 }
@@ -438,8 +441,29 @@ impl Draft {
         whole: &[bool],
         prune: bool,
     ) -> Result<Written> {
-        remove_unfinished(book);
         let mut written = Written::default();
+        self.write_into(&mut written, book, config, originals, whole, prune)
+            .map_err(
+                |error| match written.recordings + written.files + written.pages {
+                    0 => error,
+                    _ => error.context(
+                        "not all is written; what is stays, and recording again completes it",
+                    ),
+                },
+            )?;
+        Ok(written)
+    }
+
+    fn write_into(
+        &mut self,
+        written: &mut Written,
+        book: &Book,
+        config: &Config,
+        originals: &Recordings,
+        whole: &[bool],
+        prune: bool,
+    ) -> Result<()> {
+        remove_unfinished(book);
         let mut texts: Vec<Option<String>> = Vec::new();
         for (number, page) in book.pages.iter().enumerate() {
             if whole[number] {
@@ -516,7 +540,22 @@ impl Draft {
                 written.removed.push(file);
             }
         }
-        Ok(written)
+        Ok(())
+    }
+
+    /// Examples that are as they should be from now on: (key of the page, id).
+    pub fn settled(&self, book: &Book, written: &Written) -> BTreeSet<(String, String)> {
+        let good = self.ran.iter().filter(|(_, is_good)| **is_good);
+        let pages = good.map(|(at, _)| (&book.pages[at.0], at.1));
+        pages
+            .filter(|(page, _)| {
+                !written
+                    .passed_over
+                    .iter()
+                    .any(|(name, _)| *name == page.name)
+            })
+            .map(|(page, position)| (page.key.clone(), page.examples[position].id.clone()))
+            .collect()
     }
 
     /// Whether an orphan has wildcards that may be those of an example that is refused, where its page has no recording
@@ -555,14 +594,26 @@ impl Draft {
             .range((number, 0)..(number + 1, 0))
             .flat_map(|(_, edits)| edits.iter().cloned())
             .collect();
-        if config.output == Output::Page && page.recording.is_some() {
-            let recording = &self.recordings[number];
+        let recording = &self.recordings[number];
+        let text = if config.output == Output::Page && page.recording.is_some() {
             let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
             rewrite::settled(&page.text, &page.examples, &edits, recording, &is_settled)
-                .ok_or(PassedOver::CannotShow)
+                .ok_or(PassedOver::CannotShow)?
         } else {
-            Ok(rewrite::apply(&page.text, edits))
+            rewrite::apply(&page.text, edits)
+        };
+        let is_read_only =
+            |file: &Path| fs::metadata(file).is_ok_and(|file| file.permissions().readonly());
+        let keeps_page = text != page.text && is_read_only(&page.file);
+        let keeps_recording = *recording != *original
+            && page
+                .recording
+                .as_ref()
+                .is_some_and(|file| is_read_only(file));
+        if keeps_page || keeps_recording {
+            return Err(PassedOver::ReadOnly);
         }
+        Ok(text)
     }
 }
 
@@ -756,8 +807,8 @@ fn claim_edits(
     }
 }
 
-/// What the names of files begin with that will replace others.
-const UNFINISHED: &str = ".verify-";
+/// What the names of files begin and end with that will replace others, round so many letters by chance.
+const UNFINISHED: (&str, usize, &str) = (".verify-", 16, ".unfinished");
 
 /// Removes what a recorder that was killed had not put in place. Another cannot be at work: recording is
 /// locked.
@@ -774,34 +825,72 @@ fn remove_unfinished(book: &Book) {
         .flatten()
     {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+        if is_file && is_unfinished(&entry.file_name().to_string_lossy()) {
             // One that stays is in nobody's way.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions stay.
+/// Whether a file has one of our names, which are longer than what people think of.
+fn is_unfinished(name: &str) -> bool {
+    let (start, letters, end) = UNFINISHED;
+    let chance = name
+        .strip_prefix(start)
+        .and_then(|rest| rest.strip_suffix(end));
+    chance.is_some_and(|chance| {
+        chance.len() == letters && chance.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions and its owner stay.
 fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
-        // A link is followed: what it names is replaced, and the link stays.
-        let file = &file.canonicalize().unwrap_or_else(|_| file.to_owned());
-        let directory = file.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let mut temporary = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempfile_in(directory)?;
+        let target = &followed(file);
+        let directory = target.parent().unwrap_or(Path::new("."));
+        // Where a link leads, a directory that is missing may be a disk that is.
+        if target == file {
+            fs::create_dir_all(directory)?;
+        }
+        let old = fs::metadata(target).ok();
+        let (start, letters, end) = UNFINISHED;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(start).rand_bytes(letters).suffix(end);
+        if old.is_none() {
+            // As any new file, less what the umask takes.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let mut temporary = builder.tempfile_in(directory)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
-        let permissions = match fs::metadata(file) {
-            Ok(metadata) => metadata.permissions(),
-            Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        };
-        temporary.as_file().set_permissions(permissions)?;
-        temporary.persist(file)?;
+        if let Some(old) = old {
+            let new = temporary.as_file().metadata()?;
+            if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+                // Who may not give it away has it now.
+                let _ = unix::fs::fchown(temporary.as_file(), Some(old.uid()), Some(old.gid()));
+            }
+            temporary.as_file().set_permissions(old.permissions())?;
+        }
+        temporary.persist(target)?;
         Ok(())
     };
     write().with_context(|| format!("cannot write `{}`; it is as it was", file.display()))
+}
+
+/// What a link names is replaced, and the link stays; also where there is nothing yet.
+fn followed(file: &Path) -> PathBuf {
+    const MOST_LINKS: usize = 40;
+    if let Ok(file) = file.canonicalize() {
+        return file;
+    }
+    let mut file = file.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&file) else {
+            break;
+        };
+        file = file.parent().unwrap_or(Path::new(".")).join(target);
+    }
+    file
 }
 
 /// Recordings of pages that are not there any more. Other files are somebody's: an example may even have made them.

@@ -19,7 +19,7 @@ use crate::report::Event;
 use crate::report::human::count;
 use crate::schedule;
 use crate::sinks::{Sinks, stdout};
-use crate::state::LastRun;
+use crate::state::{self, LastRun};
 
 /// `verify record`
 pub fn record(arguments: &cli::Record) -> Result<Status> {
@@ -87,6 +87,10 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         &whole,
         prune,
     )?;
+    state::forget_failed(
+        &project.config.cache_directory(),
+        &draft.settled(&project.book, &written),
+    );
     let is_good = draft.refused.is_empty() && failed == 0 && written.passed_over.is_empty();
     tell(
         &project,
@@ -155,6 +159,9 @@ fn tell(
             PassedOver::RecordedMeanwhile => {
                 "has a recording that was changed meanwhile and is left alone with it; record it again"
             }
+            PassedOver::ReadOnly => {
+                "is left alone: it or its recording is read-only; make both writable and record it again"
+            }
             PassedOver::CannotShow => {
                 "cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else"
             }
@@ -184,8 +191,16 @@ impl Project {
     fn lock_recording(&self) -> Result<(fs::File, bool)> {
         let directory = self.config.cache_directory();
         kept::make(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
-        let file = fs::File::create(directory.join("record.lock"))
-            .with_context(|| format!("cannot write in `{}`", directory.display()))?;
+        let file = directory.join("record.lock");
+        // Another user's can be locked as well.
+        let file = fs::File::create(&file)
+            .or_else(|error| fs::File::open(&file).map_err(|_| error))
+            .with_context(|| {
+                format!(
+                    "cannot write in `{}`; make it yours, or remove it",
+                    directory.display()
+                )
+            })?;
         let mut waited = false;
         loop {
             match file.try_lock() {

@@ -1,9 +1,13 @@
 //! What somebody wrote is not lost to `record`: outputs below examples that did not run, wildcards, files with names
 //! like its own, and what changes while it runs.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::process::Command;
+
 use snapbox::str;
 
-use crate::project::Project;
+use crate::project::{Project, VERIFY, skipped};
 
 /// A project that shows its outputs in its pages.
 fn showing(page: &str) -> Project {
@@ -207,7 +211,7 @@ recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
 "#]]);
     project.record_and_settle();
 
-    std::fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
+    fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
     project.verify("record").is(str![[r#"
 exit status 0
 --- stdout
@@ -238,7 +242,7 @@ fn wildcards_that_a_refused_example_may_need_stay() {
     assert_eq!(project.verify("record").status, 1);
     project.file_is("expected/a.toml", &recording);
 
-    std::fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
+    fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
     let ran = project.verify("record");
     assert_eq!(ran.status, 1, "{}", ran.text());
     let kept = "kept [ROOT]/expected/a.toml, whose wildcards may be those of a refused example\n";
@@ -296,4 +300,117 @@ fn a_recording_that_is_changed_meanwhile_is_left_alone() {
     assert!(ran.stdout.contains(why), "{}", ran.text());
     project.file_is("expected/a.toml", &edited);
     project.file_is("expected/b.toml", &other);
+}
+
+const OLD: &str = "# One\n\n```python\nprint('a')\n```\n\n```output\nold\n```\n";
+
+#[test]
+fn only_unfinished_files_of_our_own_are_removed() {
+    let own = ".verify-0123456789abcDEF.unfinished";
+    let others = [".verify-notes", ".verify-backup", ".verify-a.unfinished"];
+    let project = Project::book().with("a.md", OLD).with(own, "half");
+    for other in others {
+        project.write(other, "mine\n");
+    }
+    project.record_and_settle();
+    for other in others {
+        project.file_is(other, "mine\n");
+    }
+    assert!(!project.path(own).exists());
+}
+
+#[test]
+fn files_keep_their_owner_and_new_ones_have_the_umask() {
+    let project = showing(OLD);
+    let given = chown(project.path("a.md"), Some(1234), Some(1235));
+    if let Err(error) = &given {
+        skipped(&format!("no file can be given away here: {error}"));
+    }
+    let owner = |name: &str| {
+        let file = fs::metadata(project.path(name)).unwrap();
+        (file.uid(), file.gid())
+    };
+    let before = owner("a.md");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("umask 027; {VERIFY} record")]);
+    project.surround(&mut shell);
+    let ran = project.ran(shell.output().unwrap());
+    assert_eq!(ran.status, 0, "{}", ran.text());
+    assert!(project.read("a.md").contains("\na\n"));
+    assert_eq!(owner("a.md"), before);
+    let mode = |name: &str| {
+        fs::metadata(project.path(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode("expected/a.toml"), 0o640);
+    assert_eq!(mode("expected"), 0o750);
+}
+
+#[test]
+fn what_is_read_only_is_left_alone() {
+    for read_only in ["a.md", "expected/a.toml"] {
+        let project = showing("```python\nprint('old')\n```\n");
+        project.record_and_settle();
+        project.write("a.md", project.read("a.md").replace("'old'", "'new'"));
+        let permissions = fs::Permissions::from_mode(0o444);
+        fs::set_permissions(project.path(read_only), permissions).unwrap();
+        let before = project.files();
+        let ran = project.verify("record");
+        assert_eq!(ran.status, 1, "{}", ran.text());
+        let why = "a.md is left alone: it or its recording is read-only; make both writable and record it again\n";
+        assert!(ran.stdout.contains(why), "{}", ran.text());
+        assert!(before == project.files());
+    }
+}
+
+#[test]
+fn a_link_to_a_recording_that_is_not_there_yet_stays() {
+    let project = Project::book().with("a.md", "```python\nprint('a')\n```\n");
+    for directory in ["expected", "elsewhere"] {
+        fs::create_dir(project.path(directory)).unwrap();
+    }
+    let link = project.path("expected/a.toml");
+    symlink("../elsewhere/a.toml", &link).unwrap();
+    project.record_and_settle();
+    assert!(link.is_symlink());
+    assert!(project.read("elsewhere/a.toml").contains("id = \"a/1\""));
+
+    fs::remove_dir_all(project.path("elsewhere")).unwrap();
+    let ran = project.verify("record");
+    assert_eq!(ran.status, 2, "{}", ran.text());
+    assert!(link.is_symlink());
+    assert!(!project.path("elsewhere").exists());
+}
+
+#[test]
+fn half_of_it_written_is_said() {
+    let project = Project::book()
+        .with("a.md", "```python\nprint('a')\n```\n")
+        .with("b.md", "```python\nprint('b')\n```\n");
+    fs::create_dir(project.path("expected")).unwrap();
+    let link = project.path("expected/b.toml");
+    symlink("../missing/b.toml", &link).unwrap();
+    let ran = project.verify("record");
+    assert_eq!(ran.status, 2, "{}", ran.text());
+    let said = "error: not all is written; what is stays, and recording again completes it: \
+        cannot write `[ROOT]/expected/b.toml`; it is as it was: No such file or directory";
+    assert!(ran.stderr.starts_with(said), "{}", ran.text());
+    fs::remove_file(link).unwrap();
+    project.record_and_settle();
+}
+
+#[test]
+fn what_is_recorded_has_not_failed() {
+    let project = Project::book().with("a.md", "```python\nprint('a')\n```\n");
+    assert_eq!(project.verify("").status, 1);
+    assert_eq!(project.verify("record --failed").status, 0);
+    project.verify("record --failed").is(str![[r#"
+exit status 3
+--- stderr
+error: nothing to run: no example failed in the last run
+
+"#]]);
 }
