@@ -271,7 +271,8 @@ fn writes(project: &Project, files: &[(&str, &str)]) -> String {
     let mut code = String::new();
     for (name, text) in files {
         let path = project.path(name);
-        code.push_str(&format!("open({path:?}, 'w').write({text:?})\n"));
+        let path = path.display();
+        code.push_str(&format!("open('{path}', 'w').write({text:?})\n"));
     }
     format!("```python\n{code}print('new')\n```\n")
 }
@@ -413,4 +414,24 @@ exit status 3
 error: nothing to run: no example failed in the last run
 
 "#]]);
+}
+
+#[test]
+fn a_link_to_a_directory_that_is_not_there_is_reported() {
+    let project = Project::new()
+        .with("verify.toml", "pages = [\"docs\"]\n")
+        .with("docs/a.md", "```python\nprint('a')\n```\n")
+        .with("disk/b.md", "```python\nprint('b')\n```\n");
+    symlink("../disk", project.path("docs/more")).unwrap();
+    symlink("nowhere", project.path("docs/picture")).unwrap();
+    project.record_and_settle();
+    fs::rename(project.path("disk"), project.path("unmounted")).unwrap();
+    for command in ["record", ""] {
+        let ran = project.verify(command);
+        assert_eq!(ran.status, 2, "{}", ran.text());
+        let why =
+            "docs/more: cannot be read, the system says `No such file or directory (os error 2)`";
+        assert!(ran.text().contains(why), "{}", ran.text());
+        assert!(project.path("expected/more/b.toml").exists());
+    }
 }
