@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::{self, fs::MetadataExt as _, fs::PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use pep440_rs::Version;
@@ -504,9 +504,7 @@ impl Draft {
             }
             if recording.examples.is_empty() {
                 if file.exists() {
-                    fs::remove_file(file)
-                        .with_context(|| format!("cannot remove `{}`", file.display()))?;
-                    written.removed.push(file.clone());
+                    written.removed.push(remove(file, config)?);
                 }
                 continue;
             }
@@ -519,14 +517,25 @@ impl Draft {
                 written.files += 1;
             }
         }
-        for (page, text) in book.pages.iter().zip(texts) {
-            if let Some(text) = text.filter(|text| *text != page.text) {
+        for (page, text) in book.pages.iter().zip(&texts) {
+            if let Some(text) = text.as_ref().filter(|text| **text != page.text) {
                 replace(&page.file, text.as_bytes())?;
                 written.pages += 1;
-                let without_output = without_output(page, &text);
+                let without_output = without_output(page, text);
                 written
                     .without_output
                     .extend(without_output.map(|line| (page.name.clone(), line)));
+            }
+        }
+        let mut gone = BTreeSet::new();
+        let mut needed: BTreeSet<PathBuf> = book.recordings().cloned().collect();
+        for (number, page) in book.pages.iter().enumerate() {
+            if let Some(file) = &page.recording {
+                gone.extend(artifact_paths(file, &originals[number]));
+                needed.extend(artifact_paths(file, &self.recordings[number]));
+                if texts[number].is_none() {
+                    needed.extend(artifact_paths(file, &originals[number]));
+                }
             }
         }
         if prune {
@@ -535,10 +544,17 @@ impl Draft {
                     written.kept.push(file);
                     continue;
                 }
-                fs::remove_file(&file)
-                    .with_context(|| format!("cannot remove `{}`", file.display()))?;
-                written.removed.push(file);
+                if let Some(recording) = self.orphaned.get(&file) {
+                    gone.extend(artifact_paths(&file, recording));
+                }
+                written.removed.push(remove(&file, config)?);
             }
+        }
+        for file in gone
+            .difference(&needed)
+            .filter(|file| is_expected(file, config))
+        {
+            written.removed.push(remove(file, config)?);
         }
         Ok(())
     }
@@ -891,6 +907,46 @@ fn followed(file: &Path) -> PathBuf {
         file = file.parent().unwrap_or(Path::new(".")).join(target);
     }
     file
+}
+
+/// Files that a recording names, beside it. One that would lead elsewhere is nothing that was ever written.
+fn artifact_paths(file: &Path, recording: &Recording) -> impl Iterator<Item = PathBuf> {
+    let is_below = |name: &&String| {
+        let mut parts = Path::new(name).components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    let names = recording.artifacts().filter(is_below);
+    names.map(|name| check::artifact_path(file, name))
+}
+
+/// Whether a file lies among those that are expected, not behind a link to somewhere else, and is no recording, which may
+/// be that of a page that nobody has asked for.
+fn is_expected(file: &Path, config: &Config) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    let is_file = fs::symlink_metadata(file).is_ok_and(|file| file.is_file());
+    let directory = file.parent().and_then(real);
+    let all = real(&config.root.join(&config.expected));
+    let is_below = directory
+        .zip(all)
+        .is_some_and(|(directory, all)| directory.starts_with(all));
+    let is_recording = || fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes));
+    is_file && is_below && !is_recording()
+}
+
+/// Removes an expected file, and the directories that this leaves empty.
+fn remove(file: &Path, config: &Config) -> Result<PathBuf> {
+    fs::remove_file(file).with_context(|| format!("cannot remove `{}`", file.display()))?;
+    let top = config.root.join(&config.expected);
+    let above = file.ancestors().skip(1);
+    for directory in
+        above.take_while(|directory| **directory != *top && directory.starts_with(&top))
+    {
+        // What is not empty stays.
+        if fs::remove_dir(directory).is_err() {
+            break;
+        }
+    }
+    Ok(file.to_owned())
 }
 
 /// Recordings of pages that are not there any more. Other files are somebody's: an example may even have made them.

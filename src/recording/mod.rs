@@ -96,6 +96,17 @@ impl Expected {
     }
 }
 
+impl Recording {
+    /// Names of the files that its examples make, on any version.
+    pub fn artifacts(&self) -> impl Iterator<Item = &String> {
+        self.examples.iter().flat_map(|recorded| {
+            let variants = recorded.variants.iter();
+            let own = variants.filter_map(|variant| variant.expected.artifacts.as_ref());
+            own.flatten().chain(&recorded.expected.artifacts)
+        })
+    }
+}
+
 impl Recorded {
     /// As [`Expected::has_wildcards`], for any version.
     pub fn has_wildcards(&self) -> bool {

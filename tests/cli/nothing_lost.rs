@@ -435,3 +435,66 @@ fn a_link_to_a_directory_that_is_not_there_is_reported() {
         assert!(project.path("expected/more/b.toml").exists());
     }
 }
+
+#[test]
+fn files_go_with_the_example_that_made_them() {
+    let makes = |name: &str| {
+        let code = format!(
+            "import os\nos.makedirs('out', exist_ok=True)\nopen('{name}', 'w').write('made\\n')"
+        );
+        format!("```python id={name} artifact={name}\n{code}\n```\n\n")
+    };
+    let [one, two] = ["out/one.txt", "two.txt"].map(makes);
+    let project = Project::book()
+        .with("a.md", format!("{one}{two}"))
+        .with("sub/b.md", &two);
+    project.record_and_settle();
+    project.write("expected/a/mine.txt", "mine\n");
+    let recorded = |project: &Project| -> Vec<String> {
+        let names = project.files().into_iter().map(|(name, _)| name);
+        names.filter(|name| name.starts_with("expected/")).collect()
+    };
+    project.write("a.md", &two);
+    fs::remove_dir_all(project.path("sub")).unwrap();
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
+removed [ROOT]/expected/sub/b.toml
+removed [ROOT]/expected/a/out/one.txt
+removed [ROOT]/expected/sub/b/two.txt
+recorded 0 examples: 1 recording and 0 pages written, 0 refused, 0 failed
+
+"#]]);
+    let left = [
+        "expected/a/mine.txt",
+        "expected/a/two.txt",
+        "expected/a.toml",
+    ];
+    assert_eq!(recorded(&project), left);
+    assert!(!project.path("expected/a/out").exists());
+    assert!(!project.path("expected/sub").exists());
+
+    // No recording makes it remove what lies elsewhere.
+    project.write("mine.txt", "mine\n");
+    project.write("../home/other.txt", "mine\n");
+    symlink("../../../home", project.path("expected/a/link")).unwrap();
+    let foreign = "artifacts = [\"two.txt\", \"../../mine.txt\", \"link/other.txt\"]";
+    let recording = project.read("expected/a.toml");
+    let recording = recording.replace("artifacts = [\"two.txt\"]", foreign);
+    assert!(recording.contains(foreign));
+    project.write("expected/a.toml", recording);
+    fs::remove_file(project.path("a.md")).unwrap();
+    project.verify("record").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 0 examples on 0 pages
+removed [ROOT]/expected/a.toml
+removed [ROOT]/expected/a/two.txt
+recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
+
+"#]]);
+    for name in ["mine.txt", "../home/other.txt", "expected/a/mine.txt"] {
+        project.file_is(name, "mine\n");
+    }
+}
