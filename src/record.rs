@@ -84,7 +84,7 @@ pub struct Written {
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
-    /// Recordings of pages that are gone, with wildcards that a refused example may need.
+    /// Recordings of pages that are gone, with wildcards that an example may need which is not recorded yet.
     pub kept: Vec<PathBuf>,
     /// Page and line of examples that show no output any more, since they print nothing.
     pub without_output: Vec<(String, usize)>,
@@ -494,6 +494,7 @@ impl Draft {
                 }
             }
         }
+        self.heirs.retain(|at, _| texts[at.0].is_some());
         for (number, page) in book.pages.iter().enumerate() {
             let (Some(file), Some(_)) = (&page.recording, &texts[number]) else {
                 continue;
@@ -539,8 +540,14 @@ impl Draft {
             }
         }
         if prune {
+            // One that has no recording yet may have moved.
+            let is_waiting = |number: usize| {
+                let is_refused = self.refused.iter().any(|refusal| refusal.at.0 == number);
+                originals[number].examples.is_empty() && (is_refused || texts[number].is_none())
+            };
+            let are_waiting = (0..book.pages.len()).any(is_waiting);
             for file in orphaned_now(config) {
-                if self.may_need(&file, originals) {
+                if are_waiting && self.has_wildcards_left(&file) {
                     written.kept.push(file);
                     continue;
                 }
@@ -574,10 +581,8 @@ impl Draft {
             .collect()
     }
 
-    /// Whether an orphan has wildcards that may be those of an example that is refused, where its page has no recording
-    /// yet: it may have moved.
-    fn may_need(&self, orphan: &Path, originals: &Recordings) -> bool {
-        let is_new = |refusal: &Refusal| originals[refusal.at.0].examples.is_empty();
+    /// Whether an orphan has wildcards that no example has taken over.
+    fn has_wildcards_left(&self, orphan: &Path) -> bool {
         let Some((file, recording)) = self.orphaned.get_key_value(orphan) else {
             return false;
         };
@@ -585,7 +590,7 @@ impl Draft {
             let place = (file.clone(), entry.id.clone());
             entry.has_wildcards() && !self.heirs.values().any(|taken| *taken == place)
         };
-        self.refused.iter().any(is_new) && recording.examples.iter().any(is_left)
+        recording.examples.iter().any(is_left)
     }
 
     /// What a page is to say.

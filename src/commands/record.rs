@@ -138,7 +138,7 @@ fn tell(
     for file in &written.kept {
         writeln!(
             out,
-            "kept {}, whose wildcards may be those of a refused example",
+            "kept {}, whose wildcards may be those of an example that is not recorded yet",
             file.display()
         )?;
     }

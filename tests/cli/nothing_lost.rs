@@ -245,7 +245,7 @@ fn wildcards_that_a_refused_example_may_need_stay() {
     fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
     let ran = project.verify("record");
     assert_eq!(ran.status, 1, "{}", ran.text());
-    let kept = "kept [ROOT]/expected/a.toml, whose wildcards may be those of a refused example\n";
+    let kept = "kept [ROOT]/expected/a.toml, whose wildcards may be those of an example that is not recorded yet\n";
     assert!(ran.stdout.contains(kept), "{}", ran.text());
     project.file_is("expected/a.toml", &recording);
 }
