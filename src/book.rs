@@ -303,9 +303,15 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
     Ok((files, problems))
 }
 
-/// Whether nobody misses what could not be read: it is excluded, or a link to nowhere that is no page.
+/// Whether nobody misses what could not be read: it is excluded, or a link to nowhere that is no page and, as far as
+/// is recorded, no directory of pages.
 fn is_no_page(config: &Config, path: &Path) -> bool {
-    is_unread(config, path) || (path.is_symlink() && !path.exists() && !is_page(path))
+    let has_recordings = || {
+        let place = RecordingTree::new(config).and_then(|tree| tree.place(path));
+        place.is_some_and(|place| place.is_dir())
+    };
+    let leads_nowhere = path.is_symlink() && !path.exists();
+    is_unread(config, path) || (leads_nowhere && !is_page(path) && !has_recordings())
 }
 
 /// A directory's `README.md` or `index.md` opens it; the rest follows by name.
@@ -422,10 +428,15 @@ impl RecordingTree {
     }
 
     fn path(&self, file: &Path) -> Option<PathBuf> {
+        Some(self.place(file)?.with_extension("toml"))
+    }
+
+    /// What mirrors a directory of pages, or a page but for its extension.
+    fn place(&self, file: &Path) -> Option<PathBuf> {
         let is_below = |(start, _): &&(PathBuf, PathBuf)| file.starts_with(start);
         let (_, mirrored) = self.starts.iter().find(is_below)?;
         let below = file.strip_prefix(mirrored).ok()?;
-        Some(self.expected.join(below).with_extension("toml"))
+        Some(self.expected.join(below))
     }
 }
 

@@ -18,7 +18,7 @@ Examples:
   verify docs/ README.md              any Markdown, no configuration needed
 
 Exit status: 0 all good, 1 an example is not as expected, 2 usage, configuration or environment,
-3 nothing to run, 130 interrupted.";
+3 nothing to run, 130 interrupted, 141 whoever read the output stopped reading.";
 
 const WATCH: &str = "\
 First everything that is selected runs. After that each saved page runs again: of a session only what has

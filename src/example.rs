@@ -15,6 +15,8 @@ use crate::markdown::{self, Block, Comment, Document, Heading};
 const DIRECTIVE: &str = "verify:";
 /// Languages of a block that shows the output of the example above it.
 const OUTPUT_LANGUAGES: &[&str] = &["output", "stdout"];
+/// The comment of another tool that makes the block below it the output of the example above.
+pub const EXPECTED_OUTPUT: &str = "pytest-codeblocks:expected-output";
 const CONSOLE_LANGUAGES: &[&str] = &["console", "shell-session", "sh-session", "bash-session"];
 /// Why a block that is called a transcript and is none does not run.
 pub const UNPROMPTED: &str = "a transcript without a prompt";
@@ -292,7 +294,7 @@ impl Finder<'_> {
                 messages.extend(found.into_iter().map(|text| (comment.line, text)));
             } else if let Some(reason) = skips(&comment.text) {
                 attributes.skip = Some(reason);
-            } else if comment.text == "pytest-codeblocks:expected-output" {
+            } else if comment.text == EXPECTED_OUTPUT {
                 is_output = true;
             }
         }

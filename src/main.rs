@@ -34,8 +34,8 @@ fn main() -> ExitCode {
         Ok(Status::Failed) => ExitCode::from(1),
         Ok(Status::Problems) => ExitCode::from(2),
         Ok(Status::NothingToRun) => ExitCode::from(3),
-        // Whoever read our output has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, and nobody knows of the rest: as after SIGPIPE.
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(141),
         Err(error) if error.is::<Interrupted>() => {
             let what = if records {
                 ": nothing was recorded"

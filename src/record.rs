@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::{self, fs::MetadataExt as _, fs::PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use pep440_rs::Version;
 
 use crate::book::{At, Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
@@ -21,9 +23,10 @@ use crate::example::{self, Example, Kind};
 use crate::interpreter::Interpreter;
 use crate::matching::Matching;
 use crate::normalize::{self, float_digits};
-use crate::outcome::Outcome;
+use crate::outcome::{Ending, Outcome};
 use crate::proof::{self, Proof, Seen};
-use crate::recording::{self, Observed, Recorded, Recording};
+use crate::recording::{self, Expected, Observed, Recorded, Recording};
+use crate::report::{ExampleResult, PageResult};
 use crate::rewrite::{self, Edit};
 use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
 
@@ -31,15 +34,23 @@ use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
 #[derive(Debug)]
 pub struct Draft {
     pub recordings: Recordings,
+    /// Of pages that are gone, by their files.
+    orphaned: BTreeMap<PathBuf, Recording>,
     /// Edits inside blocks, by page and position: bytes of the page and what replaces them.
     edits: BTreeMap<At, Vec<Edit>>,
-    /// Examples whose expectations stand in their own block, once an interpreter has settled them.
-    settled: HashSet<At>,
-    artifacts: BTreeMap<PathBuf, Vec<u8>>,
+    /// Examples that ran, and whether what they did can stand on each interpreter that has run them.
+    ran: HashMap<At, bool>,
+    /// Files that examples made, by page and the path to keep them at.
+    artifacts: BTreeMap<(usize, PathBuf), Vec<u8>>,
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
     pub changed: HashSet<At>,
+    /// Examples that have their wildcards from an entry that no example meets any more.
+    pub heirs: BTreeMap<At, Entry>,
 }
+
+/// Where an entry of a recording stands: its file, and the example that it is for.
+pub type Entry = (PathBuf, String);
 
 /// What is recorded, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +67,7 @@ pub struct Recorder<'a> {
 /// An output that must not be recorded.
 #[derive(Debug)]
 pub struct Refusal {
+    pub at: At,
     pub page: String,
     pub line: usize,
     pub id: String,
@@ -67,9 +79,15 @@ pub struct Refusal {
 pub struct Written {
     pub recordings: usize,
     pub pages: usize,
+    /// Files that examples made, and that are kept beside the recordings.
+    pub files: usize,
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
+    /// Recordings of pages that are gone, with wildcards that an example may need which is not recorded yet.
+    pub kept: Vec<PathBuf>,
+    /// Page and line of examples that show no output any more, since they print nothing.
+    pub without_output: Vec<(String, usize)>,
 }
 
 /// Why a page is left alone.
@@ -77,19 +95,30 @@ pub struct Written {
 pub enum PassedOver {
     /// Somebody changed it while its examples ran.
     ChangedMeanwhile,
+    /// Somebody changed its recording while its examples ran.
+    RecordedMeanwhile,
+    /// It is to be written, or its recording, and that is read-only.
+    ReadOnly,
     /// With its outputs it would be another page.
     CannotShow,
 }
 
 impl Draft {
-    pub fn new(recordings: Recordings) -> Draft {
+    /// `orphaned` are files of recordings whose pages are gone.
+    pub fn new(recordings: Recordings, orphaned: Vec<PathBuf>) -> Draft {
+        let read = |file: PathBuf| {
+            let text = fs::read_to_string(&file).ok()?;
+            Some((file, recording::parse(&text).ok()?))
+        };
         Draft {
             recordings,
+            orphaned: orphaned.into_iter().filter_map(read).collect(),
             edits: BTreeMap::new(),
-            settled: HashSet::new(),
+            ran: HashMap::new(),
             artifacts: BTreeMap::new(),
             refused: Vec::new(),
             changed: HashSet::new(),
+            heirs: BTreeMap::new(),
         }
     }
 
@@ -129,44 +158,35 @@ impl Draft {
                 &differs,
             )?);
         }
+        self.refuse_to_forget(book, &mut candidates, &refused);
         for ((page_number, position), candidate) in candidates {
             let page = &book.pages[page_number];
-            let example = &page.examples[position];
-            if let Some(reason) = refused.remove(&(page_number, position)) {
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason,
-                });
+            let at = (page_number, position);
+            if let Some(reason) = refused.remove(&at) {
+                self.refuse(book, at, reason);
                 continue;
             }
             if let Change::Block(edits) = &candidate.change
                 && !says_what_happened(run.config, page, position, edits, &candidate)
             {
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason: Reason::FailedAgain(
-                        "the block cannot hold what it printed; print it in another way, such as by `repr(…)`"
-                            .to_owned(),
-                    ),
-                });
+                let reason = "the block cannot hold what it printed; print it in another way, such as by `repr(…)`";
+                self.refuse(book, at, Reason::FailedAgain(reason.to_owned()));
                 continue;
             }
-            self.changed.insert((page_number, position));
+            self.changed.insert(at);
+            self.heirs
+                .extend(candidate.inherits.map(|entry| (at, entry)));
             match candidate.change {
                 Change::Recording(recorded) => self.put(page_number, page, recorded),
                 Change::Block(edits) => {
-                    self.edits.insert((page_number, position), edits);
+                    self.edits.insert(at, edits);
                 }
             }
             if let Some(recording) = &page.recording {
                 for (name, bytes) in &candidate.outcome.artifacts {
                     if let Some(bytes) = bytes {
-                        self.artifacts
-                            .insert(check::artifact_path(recording, name), bytes.clone());
+                        let path = check::artifact_path(recording, name);
+                        self.artifacts.insert((page_number, path), bytes.clone());
                     }
                 }
             }
@@ -185,30 +205,65 @@ impl Draft {
             let Change::Block(edits) = &candidate.change else {
                 return true;
             };
-            if !self.settled.contains(at) {
+            if !self.ran.contains_key(at) {
                 return true;
             }
             if self.edits.get(at) != Some(edits) {
-                let page = &run.book.pages[at.0];
-                let example = &page.examples[at.1];
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason: Reason::FailedAgain(format!(
-                        "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
-                        run.interpreter.full_version
-                    )),
-                });
+                let reason = format!(
+                    "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
+                    run.interpreter.full_version
+                );
+                self.refuse(run.book, *at, Reason::FailedAgain(reason));
             }
+            false
+        });
+    }
+
+    /// Wildcards that an example does not meet any more may be those of another one of its page that is refused for
+    /// the lack of them: ids move with what is written above.
+    fn refuse_to_forget(
+        &mut self,
+        book: &Book,
+        candidates: &mut BTreeMap<At, Candidate>,
+        refused: &BTreeMap<At, Reason>,
+    ) {
+        candidates.retain(|at, candidate| {
+            let Change::Recording(new) = &candidate.change else {
+                return true;
+            };
+            let mut old = self.recordings[at.0].examples.iter();
+            let forgets = old.any(|old| old.id == new.id && old.has_wildcards());
+            let forgets = forgets && !new.has_wildcards() && !refused.contains_key(at);
+            let Some(other) = refused.keys().find(|other| other.0 == at.0).filter(|_| forgets) else {
+                return true;
+            };
+            let other = &book.pages[other.0].examples[other.1].id;
+            let reason = format!(
+                "its recording has wildcards, which may be those of `{other}`: settle that example first, or remove them from the recording"
+            );
+            self.refuse(book, *at, Reason::FailedAgain(reason));
             false
         });
     }
 
     fn settle(&mut self, results: &Results<'_>) {
         let all = results.pages.iter().flat_map(|page| &page.examples);
-        let ran = all.filter(|result| result.outcome.is_some());
-        self.settled.extend(ran.map(|result| result.at));
+        for result in all.filter(|result| result.outcome.is_some()) {
+            *self.ran.entry(result.at).or_insert(true) &= may_be_recorded(&result.verdict);
+        }
+    }
+
+    fn refuse(&mut self, book: &Book, at: At, reason: Reason) {
+        let page = &book.pages[at.0];
+        let example = &page.examples[at.1];
+        self.ran.insert(at, false);
+        self.refused.push(Refusal {
+            at,
+            page: page.name.clone(),
+            line: example.block.line,
+            id: example.id.clone(),
+            reason,
+        });
     }
 
     /// Examples that are as they should be but for their recording, with what would be recorded.
@@ -221,8 +276,13 @@ impl Draft {
         } = *run;
         let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
+        let mut orphaned = Vec::new();
+        for (file, recording) in &self.orphaned {
+            orphaned.extend(recording.examples.iter().map(|entry| (file, entry)));
+        }
         for page_result in &results.pages {
             let (page, number) = (page_result.page, page_result.number);
+            let mut ownerless = self.ownerless(page_result, results, &version);
             for result in &page_result.examples {
                 let Some(outcome) = &result.outcome else {
                     continue;
@@ -232,16 +292,34 @@ impl Draft {
                 }
                 let context = &results.contexts[&result.at];
                 let example = result.example;
+                let mut inherits = None;
                 let change = match &example.kind {
                     Kind::Module(comments)
                         if page.recording.is_some() && comments.printed.is_empty() =>
                     {
                         let observed =
                             compare::observed(outcome, &example.attributes.normalize, context);
-                        let old = self.recordings[number]
+                        let own = self.recordings[number]
                             .examples
                             .iter()
                             .find(|old| old.id == example.id);
+                        let meets =
+                            |entry: &Recorded| meets(result, outcome, context, entry, &version);
+                        let mut inherited = None;
+                        if !own.is_some_and(meets) {
+                            let is_for_this = |(_, entry): &(&PathBuf, &Recorded)| {
+                                is_telling(&entry.expected_for(&version)) && meets(entry)
+                            };
+                            for left in [&mut ownerless, &mut orphaned] {
+                                if inherited.is_none()
+                                    && let Some(place) = left.iter().position(is_for_this)
+                                {
+                                    inherited = Some(left.remove(place));
+                                }
+                            }
+                        }
+                        let old = inherited.map(|(_, entry)| entry).or(own);
+                        inherits = inherited.map(|(file, entry)| (file.clone(), entry.id.clone()));
                         let new = recording::update(
                             old,
                             &Observed {
@@ -260,7 +338,7 @@ impl Draft {
                                 .map(|file| check::artifact_path(file, name));
                             kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
                         });
-                        (old != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
+                        (own != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
                     }
                     Kind::Module(_) => {
                         let edits = claim_edits(page, example, outcome, &result.verdict, config);
@@ -280,6 +358,7 @@ impl Draft {
                 if let Some(change) = change {
                     let candidate = Candidate {
                         change,
+                        inherits,
                         outcome: outcome.clone(),
                         context: normalize::Context::clone(context),
                     };
@@ -288,6 +367,44 @@ impl Draft {
             }
         }
         candidates
+    }
+
+    /// Entries of a page's recording that their own examples do not meet any more, or that have none.
+    fn ownerless<'d>(
+        &'d self,
+        page: &PageResult<'d>,
+        results: &Results<'_>,
+        version: &Version,
+    ) -> Vec<(&'d PathBuf, &'d Recorded)> {
+        let Some(file) = &page.page.recording else {
+            return Vec::new();
+        };
+        let has_left = |entry: &&Recorded| {
+            if !page
+                .page
+                .examples
+                .iter()
+                .any(|example| example.id == entry.id)
+            {
+                return true;
+            }
+            let own = page
+                .examples
+                .iter()
+                .find(|result| result.example.id == entry.id);
+            own.is_some_and(|own| {
+                let outcome = own.outcome.as_ref();
+                let outcome = outcome.filter(|_| may_be_recorded(&own.verdict));
+                outcome.is_some_and(|outcome| {
+                    !meets(own, outcome, &results.contexts[&own.at], entry, version)
+                })
+            })
+        };
+        let entries = self.recordings[page.number].examples.iter();
+        entries
+            .filter(has_left)
+            .map(|entry| (file, entry))
+            .collect()
     }
 
     fn put(&mut self, number: usize, page: &Page, recorded: Recorded) {
@@ -317,15 +434,36 @@ impl Draft {
     /// Writes what has changed. `whole` pages have all their examples selected: their recordings lose
     /// entries without an example, and files of pages that are gone are removed if `prune`.
     pub fn write(
-        mut self,
+        &mut self,
         book: &Book,
         config: &Config,
         originals: &Recordings,
         whole: &[bool],
         prune: bool,
     ) -> Result<Written> {
-        remove_unfinished(book);
         let mut written = Written::default();
+        self.write_into(&mut written, book, config, originals, whole, prune)
+            .map_err(
+                |error| match written.recordings + written.files + written.pages {
+                    0 => error,
+                    _ => error.context(
+                        "not all is written; what is stays, and recording again completes it",
+                    ),
+                },
+            )?;
+        Ok(written)
+    }
+
+    fn write_into(
+        &mut self,
+        written: &mut Written,
+        book: &Book,
+        config: &Config,
+        originals: &Recordings,
+        whole: &[bool],
+        prune: bool,
+    ) -> Result<()> {
+        remove_unfinished(book);
         let mut texts: Vec<Option<String>> = Vec::new();
         for (number, page) in book.pages.iter().enumerate() {
             if whole[number] {
@@ -334,11 +472,21 @@ impl Draft {
                     .iter()
                     .map(|example| example.id.as_str())
                     .collect();
-                self.recordings[number]
-                    .examples
-                    .retain(|recorded| known.contains(recorded.id.as_str()));
+                let is_refused = self.refused.iter().any(|refusal| refusal.at.0 == number);
+                let is_inherited = |recorded: &Recorded| {
+                    let is_it = |(file, id): &Entry| {
+                        page.recording.as_ref() == Some(file) && *id == recorded.id
+                    };
+                    self.heirs.values().any(is_it)
+                };
+                self.recordings[number].examples.retain(|recorded| {
+                    // What is refused may be what they were written for.
+                    let may_be_needed =
+                        is_refused && recorded.has_wildcards() && !is_inherited(recorded);
+                    known.contains(recorded.id.as_str()) || may_be_needed
+                });
             }
-            match self.text(number, page, config) {
+            match self.text(number, page, config, &originals[number]) {
                 Ok(text) => texts.push(Some(text)),
                 Err(reason) => {
                     texts.push(None);
@@ -346,6 +494,7 @@ impl Draft {
                 }
             }
         }
+        self.heirs.retain(|at, _| texts[at.0].is_some());
         for (number, page) in book.pages.iter().enumerate() {
             let (Some(file), Some(_)) = (&page.recording, &texts[number]) else {
                 continue;
@@ -356,59 +505,159 @@ impl Draft {
             }
             if recording.examples.is_empty() {
                 if file.exists() {
-                    fs::remove_file(file)
-                        .with_context(|| format!("cannot remove `{}`", file.display()))?;
-                    written.removed.push(file.clone());
+                    written.removed.push(remove(file, config)?);
                 }
                 continue;
             }
             replace(file, recording::print(recording).as_bytes())?;
             written.recordings += 1;
         }
-        for (file, bytes) in &self.artifacts {
-            if fs::read(file).ok().as_ref() != Some(bytes) {
+        for ((number, file), bytes) in &self.artifacts {
+            if texts[*number].is_some() && fs::read(file).ok().as_ref() != Some(bytes) {
                 replace(file, bytes)?;
+                written.files += 1;
             }
         }
-        for (page, text) in book.pages.iter().zip(texts) {
-            if let Some(text) = text.filter(|text| *text != page.text) {
+        for (page, text) in book.pages.iter().zip(&texts) {
+            if let Some(text) = text.as_ref().filter(|text| **text != page.text) {
                 replace(&page.file, text.as_bytes())?;
                 written.pages += 1;
+                let without_output = without_output(page, text);
+                written
+                    .without_output
+                    .extend(without_output.map(|line| (page.name.clone(), line)));
+            }
+        }
+        let mut gone = BTreeSet::new();
+        let mut needed: BTreeSet<PathBuf> = book.recordings().cloned().collect();
+        for (number, page) in book.pages.iter().enumerate() {
+            if let Some(file) = &page.recording {
+                gone.extend(artifact_paths(file, &originals[number]));
+                needed.extend(artifact_paths(file, &self.recordings[number]));
+                if texts[number].is_none() {
+                    needed.extend(artifact_paths(file, &originals[number]));
+                }
             }
         }
         if prune {
-            for file in orphaned_files(book, config) {
-                fs::remove_file(&file)
-                    .with_context(|| format!("cannot remove `{}`", file.display()))?;
-                written.removed.push(file);
+            // One that has no recording yet may have moved.
+            let is_waiting = |number: usize| {
+                let is_refused = self.refused.iter().any(|refusal| refusal.at.0 == number);
+                originals[number].examples.is_empty() && (is_refused || texts[number].is_none())
+            };
+            let are_waiting = (0..book.pages.len()).any(is_waiting);
+            for file in orphaned_now(config) {
+                if are_waiting && self.has_wildcards_left(&file) {
+                    written.kept.push(file);
+                    continue;
+                }
+                if let Some(recording) = self.orphaned.get(&file) {
+                    gone.extend(artifact_paths(&file, recording));
+                }
+                written.removed.push(remove(&file, config)?);
             }
         }
-        Ok(written)
+        for file in gone
+            .difference(&needed)
+            .filter(|file| is_expected(file, config))
+        {
+            written.removed.push(remove(file, config)?);
+        }
+        Ok(())
+    }
+
+    /// Examples that are as they should be from now on: (key of the page, id).
+    pub fn settled(&self, book: &Book, written: &Written) -> BTreeSet<(String, String)> {
+        let good = self.ran.iter().filter(|(_, is_good)| **is_good);
+        let pages = good.map(|(at, _)| (&book.pages[at.0], at.1));
+        pages
+            .filter(|(page, _)| {
+                !written
+                    .passed_over
+                    .iter()
+                    .any(|(name, _)| *name == page.name)
+            })
+            .map(|(page, position)| (page.key.clone(), page.examples[position].id.clone()))
+            .collect()
+    }
+
+    /// Whether an orphan has wildcards that no example has taken over.
+    fn has_wildcards_left(&self, orphan: &Path) -> bool {
+        let Some((file, recording)) = self.orphaned.get_key_value(orphan) else {
+            return false;
+        };
+        let is_left = |entry: &Recorded| {
+            let place = (file.clone(), entry.id.clone());
+            entry.has_wildcards() && !self.heirs.values().any(|taken| *taken == place)
+        };
+        recording.examples.iter().any(is_left)
     }
 
     /// What a page is to say.
-    fn text(&self, number: usize, page: &Page, config: &Config) -> Result<String, PassedOver> {
+    fn text(
+        &self,
+        number: usize,
+        page: &Page,
+        config: &Config,
+        original: &Recording,
+    ) -> Result<String, PassedOver> {
         let is_as_read = fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
         if !is_as_read {
             return Err(PassedOver::ChangedMeanwhile);
+        }
+        if let Some(file) = &page.recording
+            && !is_still(file, original)
+        {
+            return Err(PassedOver::RecordedMeanwhile);
         }
         let edits: Vec<_> = self
             .edits
             .range((number, 0)..(number + 1, 0))
             .flat_map(|(_, edits)| edits.iter().cloned())
             .collect();
-        if config.output == Output::Page && page.recording.is_some() {
-            let recording = &self.recordings[number];
-            rewrite::settled(&page.text, &page.examples, &edits, recording)
-                .ok_or(PassedOver::CannotShow)
+        let recording = &self.recordings[number];
+        let text = if config.output == Output::Page && page.recording.is_some() {
+            let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
+            rewrite::settled(&page.text, &page.examples, &edits, recording, &is_settled)
+                .ok_or(PassedOver::CannotShow)?
         } else {
-            Ok(rewrite::apply(&page.text, edits))
+            rewrite::apply(&page.text, edits)
+        };
+        let is_read_only =
+            |file: &Path| fs::metadata(file).is_ok_and(|file| file.permissions().readonly());
+        let keeps_page = text != page.text && is_read_only(&page.file);
+        let keeps_recording = *recording != *original
+            && page
+                .recording
+                .as_ref()
+                .is_some_and(|file| is_read_only(file));
+        if keeps_page || keeps_recording {
+            return Err(PassedOver::ReadOnly);
         }
+        Ok(text)
     }
+}
+
+/// Whether a file says what the recording says that was read from it.
+fn is_still(file: &Path, recording: &Recording) -> bool {
+    match fs::read_to_string(file) {
+        Ok(text) => recording::parse(&text).is_ok_and(|now| now == *recording),
+        Err(error) => error.kind() == ErrorKind::NotFound && recording.examples.is_empty(),
+    }
+}
+
+/// Lines of the examples that showed an output and show none as `text` has it.
+fn without_output(page: &Page, text: &str) -> impl Iterator<Item = usize> {
+    let (after, _) = example::read(text, "");
+    let both = page.examples.iter().zip(after.examples);
+    let lost = both.filter(|(before, after)| before.output.is_some() && after.output.is_none());
+    lost.map(|(before, _)| before.block.line)
 }
 
 struct Candidate {
     change: Change,
+    /// The entry of another example, or of this one before it moved, whose wildcards it takes over.
+    inherits: Option<Entry>,
     outcome: Outcome,
     context: normalize::Context,
 }
@@ -416,6 +665,29 @@ struct Candidate {
 enum Change {
     Recording(Recorded),
     Block(Vec<Edit>),
+}
+
+/// Whether an entry, its own or another's, says what an example did.
+fn meets(
+    result: &ExampleResult<'_>,
+    outcome: &Outcome,
+    context: &normalize::Context,
+    entry: &Recorded,
+    version: &Version,
+) -> bool {
+    let options = compare::Options {
+        rules: &result.example.attributes.normalize,
+        unordered: result.example.attributes.unordered,
+        context,
+    };
+    compare::compare(outcome, &entry.expected_for(version), &options).is_empty()
+}
+
+/// Whether an expectation with wildcards says enough to tell whose it is: alone they meet everything.
+fn is_telling(expected: &Expected) -> bool {
+    let exception = expected.exception.as_deref().unwrap_or_default();
+    let said = compare::lossy(&expected.stdout) + &compare::lossy(&expected.stderr) + exception;
+    expected.has_wildcards() && said.contains(char::is_alphabetic)
 }
 
 /// A missing or another output can be recorded; an example that did not end as announced can't.
@@ -458,9 +730,38 @@ fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Op
     if let Some(diagnosis) = proof::difference(rules, first, second, &same) {
         return Some(Reason::Unstable(Box::new(diagnosis)));
     }
-    let kind = |outcome: &Outcome| std::mem::discriminant(&outcome.ending);
-    (kind(first.0) != kind(second.0))
-        .then(|| Reason::FailedAgain("it ended in another way when it was run again".to_owned()))
+    ended_otherwise(&first.0.ending, &second.0.ending)
+        .or_else(|| varying_file(first.0, second.0))
+        .map(Reason::FailedAgain)
+}
+
+fn ended_otherwise(first: &Ending, second: &Ending) -> Option<String> {
+    match (first, second) {
+        (Ending::Exited { status: one, .. }, Ending::Exited { status: other, .. }) => {
+            (one != other).then(|| {
+                format!("its exit status varies from run to run: {one}, then {other}; make it the same each time")
+            })
+        }
+        _ => (std::mem::discriminant(first) != std::mem::discriminant(second))
+            .then(|| "it ended in another way when it was run again".to_owned()),
+    }
+}
+
+/// Files are compared as a check does it.
+fn varying_file(first: &Outcome, second: &Outcome) -> Option<String> {
+    let again: HashMap<_, _> = second
+        .artifacts
+        .iter()
+        .map(|(name, bytes)| (name, bytes))
+        .collect();
+    let varies = |(name, bytes): &&(String, Option<Vec<u8>>)| match (bytes, again.get(name)) {
+        (Some(one), Some(Some(other))) => compare::artifact_matches(name, one, other).is_some(),
+        (one, other) => one.is_some() != other.is_some_and(|other| other.is_some()),
+    };
+    let (name, _) = first.artifacts.iter().find(varies)?;
+    Some(format!(
+        "the file `{name}` varies from run to run; write the same each time, such as by a seed or a fixed date"
+    ))
 }
 
 /// Wildcards that somebody wrote by hand hold for every run.
@@ -487,6 +788,10 @@ fn says_what_happened(
     edits: &[Edit],
     candidate: &Candidate,
 ) -> bool {
+    // Python reads no source with a NUL in it, though the page would show what happened.
+    if edits.iter().any(|(_, text)| text.contains('\0')) {
+        return false;
+    }
     let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
     let terms = Terms {
         recorded: None,
@@ -523,8 +828,8 @@ fn claim_edits(
     }
 }
 
-/// What the names of files begin with that will replace others.
-const UNFINISHED: &str = ".verify-";
+/// What the names of files begin and end with that will replace others, round so many letters by chance.
+const UNFINISHED: (&str, usize, &str) = (".verify-", 16, ".unfinished");
 
 /// Removes what a recorder that was killed had not put in place. Another cannot be at work: recording is
 /// locked.
@@ -541,34 +846,112 @@ fn remove_unfinished(book: &Book) {
         .flatten()
     {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+        if is_file && is_unfinished(&entry.file_name().to_string_lossy()) {
             // One that stays is in nobody's way.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions stay.
+/// Whether a file has one of our names, which are longer than what people think of.
+fn is_unfinished(name: &str) -> bool {
+    let (start, letters, end) = UNFINISHED;
+    let chance = name
+        .strip_prefix(start)
+        .and_then(|rest| rest.strip_suffix(end));
+    chance.is_some_and(|chance| {
+        chance.len() == letters && chance.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// Replaces a file in one step: whoever reads it sees the old bytes or the new ones. Its permissions and its owner stay.
 fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
-        // A link is followed: what it names is replaced, and the link stays.
-        let file = &file.canonicalize().unwrap_or_else(|_| file.to_owned());
-        let directory = file.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let mut temporary = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempfile_in(directory)?;
+        let target = &followed(file);
+        let directory = target.parent().unwrap_or(Path::new("."));
+        // Where a link leads, a directory that is missing may be a disk that is.
+        if target == file {
+            fs::create_dir_all(directory)?;
+        }
+        let old = fs::metadata(target).ok();
+        let (start, letters, end) = UNFINISHED;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(start).rand_bytes(letters).suffix(end);
+        if old.is_none() {
+            // As any new file, less what the umask takes.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let mut temporary = builder.tempfile_in(directory)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
-        let permissions = match fs::metadata(file) {
-            Ok(metadata) => metadata.permissions(),
-            Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        };
-        temporary.as_file().set_permissions(permissions)?;
-        temporary.persist(file)?;
+        if let Some(old) = old {
+            let new = temporary.as_file().metadata()?;
+            if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+                // Who may not give it away has it now.
+                let _ = unix::fs::fchown(temporary.as_file(), Some(old.uid()), Some(old.gid()));
+            }
+            temporary.as_file().set_permissions(old.permissions())?;
+        }
+        temporary.persist(target)?;
         Ok(())
     };
     write().with_context(|| format!("cannot write `{}`; it is as it was", file.display()))
+}
+
+/// What a link names is replaced, and the link stays; also where there is nothing yet.
+fn followed(file: &Path) -> PathBuf {
+    const MOST_LINKS: usize = 40;
+    if let Ok(file) = file.canonicalize() {
+        return file;
+    }
+    let mut file = file.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&file) else {
+            break;
+        };
+        file = file.parent().unwrap_or(Path::new(".")).join(target);
+    }
+    file
+}
+
+/// Files that a recording names, beside it. One that would lead elsewhere is nothing that was ever written.
+fn artifact_paths(file: &Path, recording: &Recording) -> impl Iterator<Item = PathBuf> {
+    let is_below = |name: &&String| {
+        let mut parts = Path::new(name).components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    let names = recording.artifacts().filter(is_below);
+    names.map(|name| check::artifact_path(file, name))
+}
+
+/// Whether a file lies among those that are expected, not behind a link to somewhere else, and is no recording, which may
+/// be that of a page that nobody has asked for.
+fn is_expected(file: &Path, config: &Config) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    let is_file = fs::symlink_metadata(file).is_ok_and(|file| file.is_file());
+    let directory = file.parent().and_then(real);
+    let all = real(&config.root.join(&config.expected));
+    let is_below = directory
+        .zip(all)
+        .is_some_and(|(directory, all)| directory.starts_with(all));
+    let is_recording = || fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes));
+    is_file && is_below && !is_recording()
+}
+
+/// Removes an expected file, and the directories that this leaves empty.
+fn remove(file: &Path, config: &Config) -> Result<PathBuf> {
+    fs::remove_file(file).with_context(|| format!("cannot remove `{}`", file.display()))?;
+    let top = config.root.join(&config.expected);
+    let above = file.ancestors().skip(1);
+    for directory in
+        above.take_while(|directory| **directory != *top && directory.starts_with(&top))
+    {
+        // What is not empty stays.
+        if fs::remove_dir(directory).is_err() {
+            break;
+        }
+    }
+    Ok(file.to_owned())
 }
 
 /// Recordings of pages that are not there any more. Other files are somebody's: an example may even have made them.
@@ -591,6 +974,15 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
         })
         .filter(is_recording)
         .collect()
+}
+
+/// As [`orphaned_files`], of the pages as they are now: one may have come with its recording. Where some cannot be read,
+/// nobody knows whose theirs are.
+fn orphaned_now(config: &Config) -> Vec<PathBuf> {
+    match Book::read_where(config, &[], &mut |_| false) {
+        Ok(book) if book.problems.is_empty() => orphaned_files(&book, config),
+        _ => Vec::new(),
+    }
 }
 
 /// Entries of recordings that no example of their page has.

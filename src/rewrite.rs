@@ -137,10 +137,16 @@ fn replace_lines(
     (range, new)
 }
 
-/// Edits that put the recorded output below each example of a page, and nothing below those without.
-pub fn outputs(page: &str, examples: &[Example], recording: &Recording) -> Vec<Edit> {
+/// Edits that put the recorded output below each example of a page, and nothing below those that print nothing.
+/// What `is_settled` does not name by its position, nobody has seen to print nothing: what its author shows stays.
+pub fn outputs(
+    page: &str,
+    examples: &[Example],
+    recording: &Recording,
+    is_settled: &dyn Fn(usize) -> bool,
+) -> Vec<Edit> {
     let mut edits = Vec::new();
-    for example in examples {
+    for (position, example) in examples.iter().enumerate() {
         if !matches!(example.kind, Kind::Module(_))
             || example.attributes.hidden && example.output.is_none()
         {
@@ -160,9 +166,11 @@ pub fn outputs(page: &str, examples: &[Example], recording: &Recording) -> Vec<E
                     fence(page, &shown.prefix, info(shown), &text),
                 ));
             }
-            (Some(shown), None) => {
-                // With the block goes the blank line that set it off.
-                edits.push((example.block.span.end..shown.span.end, String::new()));
+            (Some(shown), None) if is_settled(position) => {
+                edits.push((
+                    end_of_words_above(page, example, shown)..shown.span.end,
+                    String::new(),
+                ));
             }
             (None, Some(text)) => {
                 let prefix = &example.block.prefix;
@@ -174,10 +182,23 @@ pub fn outputs(page: &str, examples: &[Example], recording: &Recording) -> Vec<E
                     format!("{line_end}{blank}{line_end}{prefix}{block}"),
                 ));
             }
-            (None, None) => {}
+            (_, None) => {}
         }
     }
     edits
+}
+
+/// Where the part of a page begins that goes with a block of output: the blank line that set it off, and the comment
+/// that makes it one. What its author wrote between the example and that comment stays.
+fn end_of_words_above(page: &str, example: &Example, shown: &Block) -> usize {
+    let start = example.block.span.end;
+    let between = &page[start..shown.span.start];
+    let words = between
+        .rfind(example::EXPECTED_OUTPUT)
+        .and_then(|mark| between[..mark].rfind("<!--"))
+        .map_or("", |mark| &between[..mark]);
+    let is_blank = words.chars().all(|c| c.is_whitespace() || c == '>');
+    start + if is_blank { 0 } else { words.trim_end().len() }
 }
 
 /// The page with `edits` made and the recorded output below each example. `None` if it would not read back
@@ -187,8 +208,9 @@ pub fn settled(
     examples: &[Example],
     edits: &[Edit],
     recording: &Recording,
+    is_settled: &dyn Fn(usize) -> bool,
 ) -> Option<String> {
-    let mut all = outputs(page, examples, recording);
+    let mut all = outputs(page, examples, recording, is_settled);
     all.extend(edits.iter().cloned());
     let text = apply(page, all);
     let (again, problems) = example::read(&text, "");
@@ -211,8 +233,9 @@ pub fn settled(
             ..example
         })
         .collect();
-    let is_settled = same && problems.is_empty() && outputs(&text, &named, recording).is_empty();
-    is_settled.then_some(text)
+    let reads_back =
+        same && problems.is_empty() && outputs(&text, &named, recording, is_settled).is_empty();
+    reads_back.then_some(text)
 }
 
 /// The words behind an output's fence, which may be another tool's.

@@ -116,13 +116,19 @@ impl Durations {
 
 /// These pages passed, whatever was known of them before.
 pub fn forget_failures<'a>(directory: &Path, pages: impl Iterator<Item = &'a String>) {
-    let mut failed: Failed = kept::read(directory, FAILED);
-    if failed.is_empty() {
-        return;
-    }
     let pages: BTreeSet<&String> = pages.collect();
+    forget(directory, |(page, _)| pages.contains(page));
+}
+
+/// These examples are as they should be, whatever was known of them before.
+pub fn forget_failed(directory: &Path, examples: &BTreeSet<(String, String)>) {
+    forget(directory, |example| examples.contains(example));
+}
+
+fn forget(directory: &Path, is_good: impl Fn(&(String, String)) -> bool) {
+    let mut failed: Failed = kept::read(directory, FAILED);
     let before = failed.len();
-    failed.retain(|(page, _)| !pages.contains(page));
+    failed.retain(|example| !is_good(example));
     if failed.len() < before {
         kept::write(directory, FAILED, &failed);
     }

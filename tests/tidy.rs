@@ -185,6 +185,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "outcome",
             "proof",
             "recording",
+            "report",
             "rewrite",
             "verdict",
         ],

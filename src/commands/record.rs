@@ -14,12 +14,12 @@ use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
 use crate::kept;
-use crate::record::{self, Draft, PassedOver};
+use crate::record::{self, Draft, PassedOver, Written};
 use crate::report::Event;
 use crate::report::human::count;
 use crate::schedule;
 use crate::sinks::{Sinks, stdout};
-use crate::state::LastRun;
+use crate::state::{self, LastRun};
 
 /// `verify record`
 pub fn record(arguments: &cli::Record) -> Result<Status> {
@@ -57,7 +57,13 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             .map(|version| Some(Request::parse(version)))
             .collect();
     }
-    let mut draft = Draft::new(project.recordings.clone());
+    let prune = project.is_whole();
+    let orphaned = if prune {
+        record::orphaned_files(&project.book, &project.config)
+    } else {
+        Vec::new()
+    };
+    let mut draft = Draft::new(project.recordings.clone(), orphaned);
     let mut failed = 0;
     for request in &requests {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
@@ -69,18 +75,11 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             &mut sinks,
         )?;
     }
-    sinks.finish()?;
+    unless_unheard(sinks.finish())?;
     if schedule::interrupted() {
         bail!(schedule::Interrupted);
     }
-    let mut out = stdout(arguments.report.color);
-    let refused = std::mem::take(&mut draft.refused);
-    for refusal in &refused {
-        refuse(refusal, &mut out)?;
-    }
-    let changed = draft.changed.len();
     let whole = project.whole_pages();
-    let prune = project.is_whole();
     let written = draft.write(
         &project.book,
         &project.config,
@@ -88,13 +87,80 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         &whole,
         prune,
     )?;
+    state::forget_failed(
+        &project.config.cache_directory(),
+        &draft.settled(&project.book, &written),
+    );
+    let is_good = draft.refused.is_empty() && failed == 0 && written.passed_over.is_empty();
+    tell(
+        &project,
+        &draft,
+        &written,
+        failed,
+        &mut stdout(arguments.report.color),
+    )?;
+    Ok(if is_good {
+        Status::Good
+    } else {
+        Status::Failed
+    })
+}
+
+/// Whoever read our output may have seen enough, which is no reason to record less. What is said at the end finds it
+/// out.
+fn unless_unheard(told: io::Result<()>) -> io::Result<()> {
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told,
+    }
+}
+
+/// Says what was refused and what was written.
+fn tell(
+    project: &Project,
+    draft: &Draft,
+    written: &Written,
+    failed: usize,
+    out: &mut dyn Write,
+) -> Result<()> {
+    for refusal in &draft.refused {
+        refuse(refusal, out)?;
+    }
+    for (at, (_, id)) in &draft.heirs {
+        let page = &project.book.pages[at.0];
+        let example = &page.examples[at.1];
+        writeln!(
+            out,
+            "{}:{} ({}) takes over the wildcards of {id}",
+            page.name, example.block.line, example.id
+        )?;
+    }
+    for file in &written.kept {
+        writeln!(
+            out,
+            "kept {}, whose wildcards may be those of an example that is not recorded yet",
+            file.display()
+        )?;
+    }
     for file in &written.removed {
         writeln!(out, "removed {}", file.display())?;
+    }
+    for (page, line) in &written.without_output {
+        writeln!(
+            out,
+            "removed the output below {page}:{line}, which prints nothing"
+        )?;
     }
     for (page, reason) in &written.passed_over {
         let reason = match reason {
             PassedOver::ChangedMeanwhile => {
                 "was changed meanwhile and is left alone; record it again"
+            }
+            PassedOver::RecordedMeanwhile => {
+                "has a recording that was changed meanwhile and is left alone with it; record it again"
+            }
+            PassedOver::ReadOnly => {
+                "is left alone: it or its recording is read-only; make both writable and record it again"
             }
             PassedOver::CannotShow => {
                 "cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else"
@@ -102,21 +168,21 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         };
         writeln!(out, "{page} {reason}")?;
     }
-    writeln!(
-        out,
-        "recorded {}: {} and {} written, {} refused, {failed} failed",
-        count(changed, "example"),
+    let (recordings, pages) = (
         count(written.recordings, "recording"),
         count(written.pages, "page"),
-        refused.len()
+    );
+    let what = match written.files {
+        0 => format!("{recordings} and {pages}"),
+        files => format!("{recordings}, {pages} and {}", count(files, "file")),
+    };
+    writeln!(
+        out,
+        "recorded {}: {what} written, {} refused, {failed} failed",
+        count(draft.changed.len(), "example"),
+        draft.refused.len()
     )?;
-    Ok(
-        if refused.is_empty() && failed == 0 && written.passed_over.is_empty() {
-            Status::Good
-        } else {
-            Status::Failed
-        },
-    )
+    Ok(())
 }
 
 impl Project {
@@ -125,8 +191,16 @@ impl Project {
     fn lock_recording(&self) -> Result<(fs::File, bool)> {
         let directory = self.config.cache_directory();
         kept::make(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
-        let file = fs::File::create(directory.join("record.lock"))
-            .with_context(|| format!("cannot write in `{}`", directory.display()))?;
+        let file = directory.join("record.lock");
+        // Another user's can be locked as well.
+        let file = fs::File::create(&file)
+            .or_else(|error| fs::File::open(&file).map_err(|_| error))
+            .with_context(|| {
+                format!(
+                    "cannot write in `{}`; make it yours, or remove it",
+                    directory.display()
+                )
+            })?;
         let mut waited = false;
         loop {
             match file.try_lock() {
@@ -166,7 +240,7 @@ impl Project {
         let mut hopeless = 0;
         let results = {
             // What recording will settle is not news; what it can't settle is.
-            let mut on_event = |event: &Event<'_>| sinks.before_pages(event);
+            let mut on_event = |event: &Event<'_>| unless_unheard(sinks.before_pages(event));
             self.run(interpreter, plans, &settings, &last_run, &mut on_event)?
         };
         for page in &results.pages {
@@ -178,7 +252,7 @@ impl Project {
                 })
                 .collect();
             hopeless += failed.len();
-            sinks.failures(page, &failed)?;
+            unless_unheard(sinks.failures(page, &failed))?;
         }
         let first = results.span.clone();
         let mut again = |plans: &[SessionPlan], conditions: &Conditions| {

@@ -85,7 +85,36 @@ pub struct Overlay {
     pub literal: Option<bool>,
 }
 
+impl Expected {
+    /// Whether somebody left something open in it, by hand.
+    pub fn has_wildcards(&self) -> bool {
+        let exception = self.exception.as_deref().unwrap_or_default().as_bytes();
+        !self.literal
+            && [&self.stdout, &self.stderr, exception]
+                .into_iter()
+                .any(has_wildcards)
+    }
+}
+
+impl Recording {
+    /// Names of the files that its examples make, on any version.
+    pub fn artifacts(&self) -> impl Iterator<Item = &String> {
+        self.examples.iter().flat_map(|recorded| {
+            let variants = recorded.variants.iter();
+            let own = variants.filter_map(|variant| variant.expected.artifacts.as_ref());
+            own.flatten().chain(&recorded.expected.artifacts)
+        })
+    }
+}
+
 impl Recorded {
+    /// As [`Expected::has_wildcards`], for any version.
+    pub fn has_wildcards(&self) -> bool {
+        let variants = self.variants.iter();
+        let mut all = variants.map(|variant| variant.expected.over(&self.expected));
+        self.expected.has_wildcards() || all.any(|expected| expected.has_wildcards())
+    }
+
     /// What is expected on `version`: the base, with the overlay of the most specific variant that matches.
     ///
     /// Most specific is the selector that matches the fewest versions of Python: `==3.13.2` before `3.13`,

@@ -27,6 +27,7 @@
 //! | `endings` | the end of a session: what shows when Python shuts down |
 //! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
 //! | `safety` | nothing is lost: `record` is killed at any moment, has no room, may not write |
+//! | `nothing_lost` | what somebody wrote is not lost to `record` |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
 //! | `slips` | what is nearly right, and must not be passed over in silence |
 //! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
@@ -63,6 +64,7 @@ mod leftovers;
 mod mistakes;
 #[path = "../attacks/nobody.rs"]
 mod nobody;
+mod nothing_lost;
 mod observing;
 mod odd_paths;
 mod preloading;

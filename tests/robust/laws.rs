@@ -137,7 +137,7 @@ pub(crate) fn rewriting(page: &str, output: &str) {
             })
             .collect(),
     };
-    let edits = rewrite::outputs(page, &found.examples, &recording);
+    let edits = rewrite::outputs(page, &found.examples, &recording, &|_| true);
     for (range, _) in &edits {
         slice(page, range);
         let owner = found.examples.iter().find(|example| {
@@ -149,12 +149,12 @@ pub(crate) fn rewriting(page: &str, output: &str) {
     }
     let rewritten = rewrite::apply(page, edits.clone());
     others_are_untouched(page, &rewritten, &edits);
-    let Some(settled) = rewrite::settled(page, &found.examples, &[], &recording) else {
+    let Some(settled) = rewrite::settled(page, &found.examples, &[], &recording, &|_| true) else {
         return;
     };
     assert_eq!(settled, rewritten);
     let (again, _) = example::read(&rewritten, "page");
-    let again = rewrite::settled(&rewritten, &again.examples, &[], &recording);
+    let again = rewrite::settled(&rewritten, &again.examples, &[], &recording, &|_| true);
     assert_eq!(
         again.as_ref(),
         Some(&rewritten),
