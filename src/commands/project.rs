@@ -256,10 +256,14 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
     let top = git(&["rev-parse", "--show-toplevel"])?;
     let top = Path::new(OsStr::from_bytes(top.trim_ascii_end()));
     let mut names = git(&[
+        // Names are those from the top, and the revision is none of git's options, whatever is set and typed.
+        "-c",
+        "diff.relative=false",
         "diff",
         "--name-only",
         "--ignore-submodules=none",
         "-z",
+        "--end-of-options",
         revision,
         "--",
     ])?;
