@@ -50,13 +50,20 @@ impl Sinks {
                 Box::new(github)
             }
         };
+        // They have no colour, and what would pass for it is what an example printed.
+        let is_for_programs = matches!(report.format, cli::Format::Json | cli::Format::Junit);
         let mut reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)> = Vec::new();
         match &report.output {
             Some(path) => {
                 let file = fs::File::create(path)
                     .with_context(|| format!("cannot write `{}`", path.display()))?;
-                let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
-                reporters.push((chosen, Box::new(file)));
+                let out: Box<dyn Write + Send> = if is_for_programs {
+                    Box::new(file)
+                } else {
+                    let never = anstream::ColorChoice::Never;
+                    Box::new(anstream::AutoStream::new(file, never))
+                };
+                reporters.push((chosen, out));
                 if report.format != cli::Format::Human {
                     reporters.push((Box::new(human()), stdout(report.color)));
                 }
@@ -64,6 +71,7 @@ impl Sinks {
             None if report.format == cli::Format::Human => {
                 reporters.push((chosen, stdout(report.color)));
             }
+            None if is_for_programs => reporters.push((chosen, Box::new(io::stdout()))),
             None => {
                 let out = anstream::AutoStream::new(io::stdout(), report.color.choice());
                 reporters.push((chosen, Box::new(out)));

@@ -671,7 +671,7 @@ mod tests {
         for line in text.split(['\n', '\r']).filter(|line| obeyed(line)) {
             assert!(ours.iter().any(|start| line.starts_with(start)), "{line}");
         }
-        assert_eq!(commands(&text).len(), 10 + 2 + 1 + 2);
+        assert_eq!(commands(&text).len(), 10 + 2 + 1 + 3);
     }
 
     #[test]

@@ -81,7 +81,9 @@ impl Reporter for Junit {
         if !self.orphans.is_empty() {
             report.add_test_suite(orphans(&self.orphans));
         }
-        report.serialize(out).map_err(io::Error::other)
+        // The serializer's error would hide what kind of error writing met.
+        let document = report.to_string().map_err(io::Error::other)?;
+        out.write_all(document.as_bytes())
     }
 }
 
@@ -110,15 +112,22 @@ impl Junit {
 
     /// Nothing was run. A server that found no document, or one without failures, would show a success.
     fn problems(&mut self, problems: &[Problem]) {
-        for problem in problems {
+        for (number, problem) in problems.iter().enumerate() {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status
                 .set_type("problem")
                 .set_message(legal(&problem.message));
             status.set_description(legal(&problem.to_string()));
-            let name = problem
+            let place = problem
                 .line
                 .map_or_else(|| "page".to_owned(), |line| format!("line {line}"));
+            let before = problems[..number].iter();
+            let same =
+                |other: &&Problem| (&other.page, other.line) == (&problem.page, problem.line);
+            let name = match before.filter(same).count() {
+                0 => place,
+                more => format!("{place} ({})", more + 1),
+            };
             let mut case = TestCase::new(name, status);
             case.extra
                 .insert("file".into(), legal(&problem.page).into());
@@ -338,12 +347,14 @@ mod tests {
     #[test]
     fn problems_are_errors() {
         let report = parsed(&sample::told_problems(&mut Junit::default()));
-        assert_eq!((report.tests, report.errors), (2, 2));
-        let case = &report.suites[0].cases[0];
-        assert_eq!(
-            (case.original_name.as_str(), case.line),
-            ("line 3", Some(3))
-        );
+        assert_eq!((report.tests, report.errors), (3, 3));
+        let cases = report.suites.iter().flat_map(|suite| &suite.cases);
+        let names: Vec<_> = cases
+            .map(|case| (case.original_name.as_str(), case.line))
+            .collect();
+        let expected = [("line 3", Some(3)), ("line 3 (2)", Some(3)), ("page", None)];
+        assert_eq!(names, expected);
+        assert_eq!(report.suites.len(), 2);
     }
 
     #[test]

@@ -573,6 +573,11 @@ pub(super) mod sample {
                 line: None,
                 message: "cannot be read: ]]>".to_owned(),
             },
+            Problem {
+                page: "docs/a,b.md".to_owned(),
+                line: Some(3),
+                message: "unknown word `<y>`".to_owned(),
+            },
         ];
         let mut out = Vec::new();
         reporter
