@@ -47,6 +47,7 @@ struct RunLine {
     python: String,
     executable: PathBuf,
     chosen_by: String,
+    asked: Option<String>,
     examples: usize,
     sandbox: Option<SandboxLine>,
     shard: Option<Shard>,
@@ -496,6 +497,7 @@ fn interpreter(run: &RunLine) -> Interpreter {
         packages: Vec::new(),
         path: Vec::new(),
         source: Source::named(&run.chosen_by).unwrap_or(Source::Flag),
+        asked: run.asked.clone(),
     }
 }
 

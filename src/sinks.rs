@@ -11,14 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::book::At;
 use crate::cli;
 use crate::report::github::{Github, Inert};
-use crate::report::human::{Human, Verbosity};
+use crate::report::human::{self, Human, Verbosity};
 use crate::report::json::Json;
 use crate::report::junit::Junit;
 use crate::report::{Event, ExampleResult, PageResult, Reporter, Started};
 
 pub struct Sinks {
     reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)>,
-    human: Human,
     color: cli::Color,
     progress: Progress,
     /// Examples that reports tell of as soon as they can. They tell of the others with their page, so that what they
@@ -80,7 +79,6 @@ impl Sinks {
         let is_watched = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         Ok(Sinks {
             reporters,
-            human: human(),
             color: report.color,
             progress: Progress {
                 is_watched,
@@ -132,8 +130,7 @@ impl Sinks {
         self.progress.clear();
         let mut out = stdout(self.color);
         for result in failed {
-            self.human
-                .failure(result, &page.interpreter.full_version, &mut out)?;
+            human::failure(result, page.interpreter, &mut out)?;
         }
         Ok(())
     }
