@@ -80,14 +80,14 @@ impl LastRun {
 }
 
 impl Durations {
-    /// Reads a file that somebody named; a missing one is an empty one, since the first run has none.
-    pub fn load(file: &Path) -> Result<Durations> {
+    /// Reads a file that somebody named. It may be missing: the first run has none.
+    pub fn load(file: &Path) -> Result<Option<Durations>> {
         let name = file.display();
         match fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
                 format!("`{name}` holds no durations: write it by `verify merge --durations`")
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Durations::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read `{name}`")),
         }
     }

@@ -31,8 +31,8 @@ use crate::verdict::{Failure, Verdict};
 pub fn check(arguments: cli::Check) -> Result<Status> {
     schedule::watch_signals()?;
     let mut arguments = arguments;
-    if arguments.run.shard.is_none() {
-        arguments.run.shard = shard::from_environment(&|name| std::env::var_os(name))?;
+    if arguments.part.shard.is_none() {
+        arguments.part.shard = shard::from_environment(&|name| std::env::var_os(name))?;
     }
     let arguments = &arguments;
     let pythons = interpreters(&arguments.run.python);
@@ -63,11 +63,10 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let (plans, shard) = project.plans(&arguments.run)?;
+    let (plans, shard) = project.plans(&arguments.part)?;
     // A shard without a session has a report as well, or it would be taken for missing.
-    let is_part = shard.is_some() && arguments.report.format == cli::Format::Json;
-    if plans.is_empty() && project.book.unread.is_empty() && !is_part {
-        return Ok(nothing_to_check(&project, &arguments.run));
+    if plans.is_empty() && project.book.unread.is_empty() && shard.is_none() {
+        return Ok(nothing_to_check(&project, &arguments.part));
     }
     let mut total = Summary::default();
     let mut orphaned = false;
@@ -111,7 +110,7 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
     sinks.finish()?;
     let failed = total.failures() > 0 || (orphaned && arguments.run.strict);
     if plans.is_empty() && total.total() == 0 {
-        return Ok(nothing_to_check(&project, &arguments.run));
+        return Ok(nothing_to_check(&project, &arguments.part));
     }
     Ok(if failed { Status::Failed } else { Status::Good })
 }
@@ -364,7 +363,7 @@ fn may_pass_over(arguments: &cli::Check, settings: &Settings) -> bool {
         && selection.changed.is_none()
         && !selection.failed
         && arguments.explain.is_none()
-        && arguments.run.shard.is_none();
+        && arguments.part.shard.is_none();
     let tells_counts = matches!(
         arguments.report.format,
         cli::Format::Human | cli::Format::Github
@@ -393,9 +392,9 @@ fn summary(results: &Results<'_>) -> Summary {
 }
 
 /// Where there are more shards than sessions, the last ones have nothing to do, which is nobody's mistake.
-fn nothing_to_check(project: &Project, run: &cli::Run) -> Status {
+fn nothing_to_check(project: &Project, part: &cli::Part) -> Status {
     let sessions = check::plan(&project.book, &project.config, &project.selection).len();
-    match run.shard {
+    match part.shard {
         Some((part, of)) if sessions > 0 => {
             let sessions = count(sessions, "session");
             let _ = writeln!(

@@ -43,7 +43,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let (plans, _) = project.plans(&arguments.run)?;
+    let (plans, _) = project.plans(&arguments.part)?;
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
     }

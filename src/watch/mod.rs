@@ -120,7 +120,7 @@ fn over_one_configuration(
             watch.since = Instant::now();
             next
         } else {
-            match watch.run(arguments, files, inbox, screen)? {
+            match watch.run(files, inbox, screen)? {
                 Some(next) => next,
                 None => continue,
             }
@@ -160,6 +160,7 @@ fn over_one_configuration(
                 let record = cli::Record {
                     selection: arguments.selection.clone(),
                     run: arguments.run.clone(),
+                    part: cli::Part::default(),
                     report: arguments.report.clone(),
                     in_ci: false,
                     portable: false,
@@ -232,7 +233,6 @@ impl Watch<'_> {
     /// When nothing is due any longer, it tells how the whole book is.
     fn run(
         &mut self,
-        arguments: &cli::Watch,
         files: &Files,
         inbox: &mut Inbox,
         screen: &mut Screen,
@@ -249,7 +249,7 @@ impl Watch<'_> {
             keeping: None,
             stop: Some(&stop),
         };
-        let (all, _) = self.project.plans(&arguments.run)?;
+        let all = check::plan(book, &self.project.config, &self.project.selection);
         let due = self.due.next();
         let is_due = |plan: &&SessionPlan| {
             let page = &book.pages[plan.page];
