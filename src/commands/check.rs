@@ -23,7 +23,7 @@ use crate::report::{Event, Finished, Shard, Started, Summary};
 use crate::schedule;
 use crate::shard;
 use crate::sinks::Sinks;
-use crate::state::{self, LastRun};
+use crate::state::{self, LastRun, Passed};
 use crate::unchanged::{self, Shortcut};
 use crate::verdict::{Failure, Verdict};
 
@@ -57,8 +57,9 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
         project.select(target);
     }
     let explains = arguments.explain.is_some();
-    let mut sinks = Sinks::new(&arguments.report, pythons.len() > 1, explains)?;
+    let open_sinks = || Sinks::new(&arguments.report, pythons.len() > 1, explains);
     if !project.problems.is_empty() {
+        let mut sinks = open_sinks()?;
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
@@ -68,44 +69,49 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
     if plans.is_empty() && project.book.unread.is_empty() && shard.is_none() {
         return Ok(nothing_to_check(&project, &arguments.part));
     }
-    let mut total = Summary::default();
-    let mut orphaned = false;
-    for (number, request) in pythons.iter().enumerate() {
-        let (interpreter, cache) = match &mut shortcut {
-            Some(shortcut) => {
-                let (interpreter, cache) = &shortcut.interpreters[number];
-                (interpreter.clone(), Some(cache.clone()))
-            }
-            None => {
+    let interpreters = match &shortcut {
+        Some(shortcut) => {
+            let known = shortcut.interpreters.iter().cloned();
+            known.map(|(python, cache)| (python, Some(cache))).collect()
+        }
+        None => pythons
+            .iter()
+            .map(|request| {
                 let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
                 let cache = (!everything_runs(arguments, &settings))
                     .then(|| open(&interpreter))
                     .flatten();
-                (interpreter, cache)
-            }
-        };
+                Ok((interpreter, cache))
+            })
+            .collect::<Result<Vec<_>>>()?,
+    };
+    // Not before it is known that something will be reported: an earlier report would be lost for nothing.
+    let mut sinks = open_sinks()?;
+    let mut total = Summary::default();
+    let mut orphaned = false;
+    let mut passed = Passed::of(interpreters.len());
+    for (number, (interpreter, cache)) in interpreters.iter().enumerate() {
         let unchanged = shortcut
             .as_ref()
             .map_or_else(Vec::new, |shortcut| shortcut.said_of(&project.book, number));
         let on = On {
-            interpreter: &interpreter,
+            interpreter,
             cache: cache.as_ref(),
             unchanged: &unchanged,
             shard: shard.as_ref(),
+            is_left_out: settings.fail_fast && total.failures() > 0,
         };
+        let plans: &[SessionPlan] = if on.is_left_out { &[] } else { &plans };
         let finished = if arguments.doubt.probe_skips {
-            project.probe_on(&on, &plans, &settings, &mut sinks)?
+            project.probe_on(&on, plans, &settings, &mut sinks)?
         } else if let Some(runs) = arguments.doubt.shake {
             let shaking = (runs, arguments.doubt.portable);
-            project.shake_on(&on, &plans, &settings, shaking, &mut sinks)?
+            project.shake_on(&on, plans, &settings, shaking, &mut passed, &mut sinks)?
         } else {
-            project.check_on(&on, &plans, &settings, &mut sinks)?
+            project.check_on(&on, plans, &settings, &mut passed, &mut sinks)?
         };
         total.add(&finished.summary);
         orphaned |= finished.orphaned;
-        if settings.fail_fast && total.failures() > 0 {
-            break;
-        }
     }
     sinks.finish()?;
     let failed = total.failures() > 0 || (orphaned && arguments.run.strict);
@@ -122,6 +128,8 @@ struct On<'a> {
     /// What is to be said of the unread pages.
     unchanged: &'a [Unchanged],
     shard: Option<&'a Shard>,
+    /// Something failed on an interpreter before it, and that was to be enough.
+    is_left_out: bool,
 }
 
 struct Checked {
@@ -173,6 +181,7 @@ impl Project {
         on: &On<'_>,
         plans: &[SessionPlan],
         settings: &Settings,
+        passed: &mut Passed,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let start = Instant::now();
@@ -225,7 +234,7 @@ impl Project {
         for (page, unchanged) in unread {
             sinks.event(&Event::Unchanged(&page.name, &unchanged.summary))?;
         }
-        self.conclude(on, &results, start, sinks)
+        self.conclude(on, &results, start, passed, sinks)
     }
 
     /// Checks, then runs everything that passed again and again under other conditions.
@@ -235,6 +244,7 @@ impl Project {
         plans: &[SessionPlan],
         settings: &Settings,
         (runs, portable): (u32, bool),
+        passed: &mut Passed,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let start = Instant::now();
@@ -262,7 +272,7 @@ impl Project {
         for page in &results.pages {
             sinks.event(&Event::Page(page))?;
         }
-        self.conclude(on, &results, start, sinks)
+        self.conclude(on, &results, start, passed, sinks)
     }
 
     /// Runs what is skipped here, each example at the end of a session of its own.
@@ -294,7 +304,7 @@ impl Project {
             interpreter: on.interpreter,
             summary,
             orphans: &[],
-            stopped_early: results.stopped_early,
+            stopped_early: results.stopped_early || on.is_left_out,
             sessions: results.sessions,
             kept: 0,
             duration: start.elapsed(),
@@ -311,6 +321,7 @@ impl Project {
         on: &On<'_>,
         results: &Results<'_>,
         start: Instant,
+        passed: &mut Passed,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let mut summary = on.summary();
@@ -326,7 +337,7 @@ impl Project {
             interpreter: on.interpreter,
             summary,
             orphans: &orphans,
-            stopped_early: results.stopped_early,
+            stopped_early: results.stopped_early || on.is_left_out,
             sessions: sessions + results.sessions,
             kept: sessions + results.kept,
             duration: start.elapsed(),
@@ -334,7 +345,7 @@ impl Project {
         state::forget_failures(&state, self.book.unread.iter().map(|page| &page.key));
         if !results.pages.is_empty() {
             let mut next = LastRun::read(&state);
-            next.update(&results.pages);
+            next.update(&results.pages, passed);
             next.write(&state);
         }
         Ok(Checked {

@@ -74,7 +74,11 @@ impl Reporter for Human {
                     python.source,
                     count(started.examples, "example"),
                     count(started.pages, "page"),
-                    protections(started.protections),
+                    if started.examples == 0 {
+                        String::new()
+                    } else {
+                        protections(started.protections)
+                    },
                 )
             }
             Event::Example(interpreter, result) => self.example(interpreter, result, out),

@@ -36,7 +36,7 @@ use crate::interpreter::Interpreter;
 use crate::report::{Event, Finished, Summary};
 use crate::schedule::{self, Interrupted};
 use crate::sinks::Sinks;
-use crate::state::LastRun;
+use crate::state::{LastRun, Passed};
 use crate::trace::Traces;
 
 /// `verify watch [PATH…]`
@@ -306,7 +306,7 @@ impl Watch<'_> {
                 .insert(key.clone(), Summary::of(&page.examples));
         }
         let mut last_run = self.last_run.clone();
-        last_run.update(&results.pages);
+        last_run.update(&results.pages, &mut Passed::of(1));
         if self.due.is_empty() {
             if !screen.has_reported {
                 last_run.write(&self.project.config.cache_directory());

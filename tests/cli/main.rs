@@ -30,6 +30,7 @@
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
 //! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
+//! | `several_pythons` | runs on more than one Python |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
 //! | `watching` | `watch`: what runs again, and what is left |
@@ -73,6 +74,7 @@ mod recording;
 mod safety;
 mod sandbox;
 mod selecting;
+mod several_pythons;
 mod sharding;
 mod terminal;
 mod typed_paths;

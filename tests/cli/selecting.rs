@@ -519,6 +519,9 @@ For more information, try '--help'.
 "#]]);
     project.verify("README.md --shard 2/2").is(str![[r#"
 exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 0 examples on 0 pages
+0 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
 --- stderr
 nothing to run in shard 2/2: 1 session in all
 
