@@ -341,6 +341,14 @@ fn parts_of(file: &str, text: &str) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
+impl RunLine {
+    /// What tells its interpreter from others of the same version.
+    fn name(&self) -> String {
+        let path = || self.executable.display().to_string();
+        self.asked.clone().unwrap_or_else(path)
+    }
+}
+
 impl Part {
     /// Whether each example that the run counted has its line.
     fn is_whole(&self) -> bool {
@@ -362,18 +370,18 @@ impl Part {
 fn complete(parts: Vec<Part>) -> Result<Vec<Vec<Part>>> {
     let mut runs: Vec<Vec<Part>> = Vec::new();
     // Machines may have one Python in different places, and one machine several environments of the same version.
-    let mut places: HashMap<(String, usize), HashSet<PathBuf>> = HashMap::new();
+    let mut names: HashMap<(String, usize), HashSet<String>> = HashMap::new();
     for Part { run, shard, .. } in &parts {
-        let same_shard = places.entry((run.python.clone(), shard.part)).or_default();
-        same_shard.insert(run.executable.clone());
+        let same_shard = names.entry((run.python.clone(), shard.part)).or_default();
+        same_shard.insert(run.name());
     }
-    let several = places.into_iter().filter(|(_, places)| places.len() > 1);
+    let several = names.into_iter().filter(|(_, names)| names.len() > 1);
     let several: HashSet<String> = several.map(|((python, _), _)| python).collect();
     for part in parts {
         let same = |run: &&mut Vec<Part>| {
             let other = &run[0].run;
             other.python == part.run.python
-                && (other.executable == part.run.executable || !several.contains(&other.python))
+                && (other.name() == part.run.name() || !several.contains(&other.python))
         };
         match runs.iter_mut().find(same) {
             Some(run) => run.push(part),
@@ -395,7 +403,7 @@ fn complete(parts: Vec<Part>) -> Result<Vec<Vec<Part>>> {
             );
         }
         let python = if several.contains(&first.run.python) {
-            format!("`{}`", first.run.executable.display())
+            format!("`{}`", first.run.name())
         } else {
             format!("Python {}", first.run.python)
         };

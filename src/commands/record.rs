@@ -37,8 +37,9 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         // What the other one has written is news to us.
         project = Project::load(&arguments.selection)?;
     }
-    let mut sinks = Sinks::new(&arguments.report, false, false)?;
+    let open_sinks = || Sinks::new(&arguments.report, false, false);
     if !project.problems.is_empty() {
+        let mut sinks = open_sinks()?;
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
@@ -57,12 +58,17 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             .map(|version| Some(Request::parse(version)))
             .collect();
     }
+    let interpreters = requests
+        .iter()
+        .map(|request| project.interpreter(request.as_ref(), &arguments.run))
+        .collect::<Result<Vec<_>>>()?;
+    // As in a check, an earlier report is kept until there is another.
+    let mut sinks = open_sinks()?;
     let mut draft = Draft::new(project.recordings.clone());
     let mut failed = 0;
-    for request in &requests {
-        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+    for interpreter in &interpreters {
         failed += project.record_on(
-            &interpreter,
+            interpreter,
             &plans,
             (&arguments.run, arguments.portable),
             &mut draft,

@@ -341,7 +341,7 @@ pub(super) mod sample {
             packages: Vec::new(),
             path: Vec::new(),
             source: Source::Flag,
-            asked: None,
+            asked: Some(version.to_owned()),
         }
     }
 

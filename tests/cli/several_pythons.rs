@@ -76,7 +76,7 @@ fn shards_on_environments_of_one_version_are_merged() {
     project.verify("merge 1.json 2.json").is(str![[r#"
 exit status 2
 --- stderr
-error: shard 2/2 on `[ROOT]/vb/bin/python` is missing: give its report, or run it again
+error: shard 2/2 on `vb` is missing: give its report, or run it again
 
 "#]]);
 }

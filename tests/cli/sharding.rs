@@ -268,7 +268,11 @@ fn a_report_is_kept_until_there_is_another() {
     let project = Project::new().with("page.md", "# Page\n\n```python\n1\n```\n");
     for format in ["human", "json", "junit", "github"] {
         project.write("report", "good");
-        for (words, status) in [("--python 3.99", 2), ("-k nothing", 3)] {
+        for (words, status) in [
+            ("--python 3.99", 2),
+            ("record --python 3.99", 2),
+            ("-k nothing", 3),
+        ] {
             let words = format!("{words} --format {format} --output report");
             assert_eq!(project.verify(&words).status, status);
             assert_eq!(project.read("report"), "good");
