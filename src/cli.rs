@@ -68,6 +68,8 @@ pub struct Check {
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
+    pub part: Part,
+    #[command(flatten)]
     pub doubt: Doubt,
     #[command(flatten)]
     pub report: Report,
@@ -114,6 +116,8 @@ pub struct Record {
     pub selection: Selection,
     #[command(flatten)]
     pub run: Run,
+    #[command(flatten)]
+    pub part: Part,
     #[command(flatten)]
     pub report: Report,
     /// Refuse as well what depends on the time zone, the terminal's width or the locale
@@ -218,12 +222,6 @@ pub struct Run {
     /// Stop after the first failure
     #[arg(long)]
     pub fail_fast: bool,
-    /// Run one part of the sessions, such as 1/4
-    #[arg(long, value_name = "I/N", value_parser = shard)]
-    pub shard: Option<(usize, usize)>,
-    /// How long examples take, for shards that end together; the same file for all of them
-    #[arg(long, value_name = "FILE")]
-    pub durations: Option<PathBuf>,
     /// Fail where something that an example requires is missing, and on orphans
     #[arg(long)]
     pub strict: bool,
@@ -239,6 +237,18 @@ pub struct Run {
     /// Use the interpreter as it is: don't provide the packages of `requirements`
     #[arg(long)]
     pub no_sync: bool,
+}
+
+/// Which part of a run that several machines share.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Running")]
+pub struct Part {
+    /// Run one part of the sessions, such as 1/4
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<(usize, usize)>,
+    /// How long examples take, for shards that end together; the same file for all of them
+    #[arg(long, value_name = "FILE")]
+    pub durations: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

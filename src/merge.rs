@@ -4,7 +4,7 @@
 //! is there twice or belongs to another run is noticed. What a report for people shows of a failure
 //! besides stands on the pages, which are read again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::interpreter::{Interpreter, Source};
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::Protections;
+use crate::report::json::FORMAT;
 use crate::report::{Event, ExampleResult, Finished, PageResult, Shard, Started, Summary};
 use crate::state::Durations;
 use crate::verdict::Verdict;
@@ -46,6 +47,7 @@ struct RunLine {
     python: String,
     executable: PathBuf,
     chosen_by: String,
+    asked: Option<String>,
     examples: usize,
     sandbox: Option<SandboxLine>,
     shard: Option<Shard>,
@@ -87,6 +89,8 @@ struct OutcomeLine {
 
 #[derive(Deserialize)]
 struct SummaryLine {
+    /// How many examples got each verdict, by its word.
+    counts: BTreeMap<String, usize>,
     orphans: Vec<Orphan>,
     stopped_early: bool,
     sessions: usize,
@@ -98,6 +102,12 @@ struct SummaryLine {
 struct Orphan {
     file: String,
     id: Option<String>,
+}
+
+/// What a report begins with, whatever its format.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
 }
 
 /// Runs that lack nothing, in the order of the first report.
@@ -272,6 +282,14 @@ impl Merged {
 fn parts_of(file: &str, text: &str) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     let mut open: Option<(RunLine, Shard, Vec<ExampleLine>)> = None;
+    let head = text.lines().next().map(serde_json::from_str);
+    if let Some(Ok(Head { format })) = head
+        && format > FORMAT
+    {
+        bail!(
+            "`{file}` is a report of format {format}, and this version of `verify` reads formats up to {FORMAT}: merge with the version that wrote it"
+        );
+    }
     for (number, line) in text.lines().enumerate() {
         let line: Line = serde_json::from_str(line).with_context(|| {
             format!(
@@ -294,14 +312,18 @@ fn parts_of(file: &str, text: &str) -> Result<Vec<Part>> {
             (Line::Example(example), Some((_, _, examples))) => examples.push(*example),
             (Line::Summary(summary), Some(_)) => {
                 if let Some((run, shard, examples)) = open.take() {
-                    let file = file.to_owned();
-                    parts.push(Part {
-                        file,
+                    let part = Part {
+                        file: file.to_owned(),
                         shard,
                         run,
                         examples,
                         summary,
-                    });
+                    };
+                    ensure!(
+                        part.is_whole(),
+                        "`{file}` does not tell of every example that its run counted: give the report as it was written, or run that shard again"
+                    );
+                    parts.push(part);
                 }
             }
             (Line::Run(_), Some(_)) | (Line::Example(_) | Line::Summary(_), None) => {
@@ -319,11 +341,48 @@ fn parts_of(file: &str, text: &str) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
+impl RunLine {
+    /// What tells its interpreter from others of the same version.
+    fn name(&self) -> String {
+        let path = || self.executable.display().to_string();
+        self.asked.clone().unwrap_or_else(path)
+    }
+}
+
+impl Part {
+    /// Whether each example that the run counted has its line.
+    fn is_whole(&self) -> bool {
+        let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in &self.examples {
+            *found.entry(&line.verdict).or_default() += 1;
+        }
+        let counted = self.summary.counts.iter();
+        let counted = counted.filter(|(_, count)| **count > 0);
+        let is_all = self.examples.len() == self.run.examples || self.summary.stopped_early;
+        is_all
+            && counted
+                .map(|(word, &count)| (word.as_str(), count))
+                .eq(found)
+    }
+}
+
 /// Sorts parts into runs, and sees that none is missing.
 fn complete(parts: Vec<Part>) -> Result<Vec<Vec<Part>>> {
     let mut runs: Vec<Vec<Part>> = Vec::new();
+    // Machines may have one Python in different places, and one machine several environments of the same version.
+    let mut names: HashMap<(String, usize), HashSet<String>> = HashMap::new();
+    for Part { run, shard, .. } in &parts {
+        let same_shard = names.entry((run.python.clone(), shard.part)).or_default();
+        same_shard.insert(run.name());
+    }
+    let several = names.into_iter().filter(|(_, names)| names.len() > 1);
+    let several: HashSet<String> = several.map(|((python, _), _)| python).collect();
     for part in parts {
-        let same = |run: &&mut Vec<Part>| run[0].run.python == part.run.python;
+        let same = |run: &&mut Vec<Part>| {
+            let other = &run[0].run;
+            other.python == part.run.python
+                && (other.name() == part.run.name() || !several.contains(&other.python))
+        };
         match runs.iter_mut().find(same) {
             Some(run) => run.push(part),
             None => runs.push(vec![part]),
@@ -343,13 +402,17 @@ fn complete(parts: Vec<Part>) -> Result<Vec<Vec<Part>>> {
                 "`{one}` and `{two}` are shards of different runs: all need the same pages, selection and `--durations`"
             );
         }
-        let python = &first.run.python;
+        let python = if several.contains(&first.run.python) {
+            format!("`{}`", first.run.name())
+        } else {
+            format!("Python {}", first.run.python)
+        };
         let of = first.shard.of;
         for wanted in 1..=of {
             let mut found = run.iter().filter(|part| part.shard.part == wanted);
             match (found.next(), found.next()) {
                 (None, _) => bail!(
-                    "shard {wanted}/{of} on Python {python} is missing: give its report, or run it again"
+                    "shard {wanted}/{of} on {python} is missing: give its report, or run it again"
                 ),
                 (Some(one), Some(two)) => bail!(
                     "`{}` and `{}` both are shard {wanted}/{of}: leave one out",
@@ -442,6 +505,7 @@ fn interpreter(run: &RunLine) -> Interpreter {
         packages: Vec::new(),
         path: Vec::new(),
         source: Source::named(&run.chosen_by).unwrap_or(Source::Flag),
+        asked: run.asked.clone(),
     }
 }
 

@@ -518,6 +518,7 @@ mod tests {
             packages: Vec::new(),
             path: vec![at("link"), PathBuf::from("/"), at("nowhere")],
             source: Source::Flag,
+            asked: None,
         };
         let setup = setup(&config, &python, &[]).unwrap();
         for path in [at("link"), at("edited"), at("book")] {

@@ -119,10 +119,13 @@ fn weights(book: &Book, plans: &[SessionPlan], durations: Option<&Durations>) ->
 fn parts(weights: &[u64], of: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by_key(|&at| (Reverse(weights[at]), at));
-    let mut loads = vec![0_u64; of];
+    // Where there are more parts than sessions, the last ones get none.
+    let mut loads = vec![0_u64; of.min(weights.len())];
     let mut parts = vec![0; weights.len()];
     for at in order {
-        let lightest = (0..of).min_by_key(|&part| (loads[part], part)).unwrap_or(0);
+        let lightest = (0..loads.len())
+            .min_by_key(|&part| (loads[part], part))
+            .unwrap_or(0);
         loads[lightest] = loads[lightest].saturating_add(weights[at]);
         parts[at] = lightest;
     }
@@ -166,6 +169,7 @@ mod tests {
         assert_eq!(loads(&[5], 3), [5, 0, 0]);
         assert_eq!(loads(&[], 2), [0, 0]);
         assert_eq!(parts(&[u64::MAX, 1], 1), [0, 0]);
+        assert_eq!(parts(&[1, 2, 0], usize::MAX), [1, 0, 2]);
     }
 
     #[track_caller]

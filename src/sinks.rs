@@ -11,14 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::book::At;
 use crate::cli;
 use crate::report::github::{Github, Inert};
-use crate::report::human::{Human, Verbosity};
+use crate::report::human::{self, Human, Verbosity};
 use crate::report::json::Json;
 use crate::report::junit::Junit;
 use crate::report::{Event, ExampleResult, PageResult, Reporter, Started};
 
 pub struct Sinks {
     reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)>,
-    human: Human,
     color: cli::Color,
     progress: Progress,
     /// Examples that reports tell of as soon as they can. They tell of the others with their page, so that what they
@@ -50,13 +49,20 @@ impl Sinks {
                 Box::new(github)
             }
         };
+        // They have no colour, and what would pass for it is what an example printed.
+        let is_for_programs = matches!(report.format, cli::Format::Json | cli::Format::Junit);
         let mut reporters: Vec<(Box<dyn Reporter + Send>, Box<dyn Write + Send>)> = Vec::new();
         match &report.output {
             Some(path) => {
                 let file = fs::File::create(path)
                     .with_context(|| format!("cannot write `{}`", path.display()))?;
-                let file = anstream::AutoStream::new(file, anstream::ColorChoice::Never);
-                reporters.push((chosen, Box::new(file)));
+                let out: Box<dyn Write + Send> = if is_for_programs {
+                    Box::new(file)
+                } else {
+                    let never = anstream::ColorChoice::Never;
+                    Box::new(anstream::AutoStream::new(file, never))
+                };
+                reporters.push((chosen, out));
                 if report.format != cli::Format::Human {
                     reporters.push((Box::new(human()), stdout(report.color)));
                 }
@@ -64,6 +70,7 @@ impl Sinks {
             None if report.format == cli::Format::Human => {
                 reporters.push((chosen, stdout(report.color)));
             }
+            None if is_for_programs => reporters.push((chosen, Box::new(io::stdout()))),
             None => {
                 let out = anstream::AutoStream::new(io::stdout(), report.color.choice());
                 reporters.push((chosen, Box::new(out)));
@@ -72,7 +79,6 @@ impl Sinks {
         let is_watched = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         Ok(Sinks {
             reporters,
-            human: human(),
             color: report.color,
             progress: Progress {
                 is_watched,
@@ -124,8 +130,7 @@ impl Sinks {
         self.progress.clear();
         let mut out = stdout(self.color);
         for result in failed {
-            self.human
-                .failure(result, &page.interpreter.full_version, &mut out)?;
+            human::failure(result, page.interpreter, &mut out)?;
         }
         Ok(())
     }

@@ -19,12 +19,20 @@ const DURATIONS: &str = "durations.json";
 const FAILED: &str = "failed.json";
 
 /// Page and id of an example.
-type Failed = BTreeSet<(String, String)>;
+type Key = (String, String);
+type Failed = BTreeSet<Key>;
 
 #[derive(Debug, Clone, Default)]
 pub struct LastRun {
     durations: Durations,
     failed: Failed,
+}
+
+/// On how many interpreters of a run each example passed so far.
+#[derive(Debug)]
+pub struct Passed {
+    interpreters: usize,
+    counts: BTreeMap<Key, usize>,
 }
 
 /// How long examples took.
@@ -59,8 +67,9 @@ impl LastRun {
             .collect()
     }
 
-    /// Takes in what a run found. Examples that it did not run keep what is known of them.
-    pub fn update(&mut self, pages: &[PageResult<'_>]) {
+    /// Takes in what a run found on one interpreter. Examples that it did not run keep what is known of them, and what
+    /// failed is forgotten once it has passed on all.
+    pub fn update(&mut self, pages: &[PageResult<'_>], passed: &mut Passed) {
         for page in pages {
             let durations = self.durations.pages.entry(page.page.key.clone());
             let durations = durations.or_default();
@@ -68,7 +77,7 @@ impl LastRun {
                 let key = (page.page.key.clone(), result.example.id.clone());
                 if result.verdict.is_failure() {
                     self.failed.insert(key);
-                } else {
+                } else if passed.is_on_all(&key) {
                     self.failed.remove(&key);
                 }
                 if let Some(outcome) = &result.outcome {
@@ -79,15 +88,31 @@ impl LastRun {
     }
 }
 
+impl Passed {
+    pub fn of(interpreters: usize) -> Passed {
+        Passed {
+            interpreters,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Counts that an example passed: whether it has done so on each interpreter.
+    fn is_on_all(&mut self, key: &Key) -> bool {
+        let count = self.counts.entry(key.clone()).or_default();
+        *count += 1;
+        *count == self.interpreters
+    }
+}
+
 impl Durations {
-    /// Reads a file that somebody named; a missing one is an empty one, since the first run has none.
-    pub fn load(file: &Path) -> Result<Durations> {
+    /// Reads a file that somebody named. It may be missing: the first run has none.
+    pub fn load(file: &Path) -> Result<Option<Durations>> {
         let name = file.display();
         match fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
                 format!("`{name}` holds no durations: write it by `verify merge --durations`")
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Durations::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read `{name}`")),
         }
     }

@@ -318,6 +318,33 @@ fn of_type<'a>(lines: &'a [Value], name: &str) -> Vec<&'a Value> {
 }
 
 #[test]
+fn no_byte_is_lost_on_the_way() {
+    let project = Project::new();
+    project.write("docs/01-good.md", "```python\nprint('a\\x7fb')\n```\n");
+    let report = project.report("json", &[], &[]);
+    project.report("json", &["--output", "report.json"], &[]);
+    let written = fs::read_to_string(project.path().join("report.json")).unwrap();
+    for report in [report, written] {
+        assert_eq!(lines(&report)[1]["outcome"]["stdout"], "a\u{7f}b\n");
+    }
+}
+
+#[test]
+fn whoever_reads_may_have_seen_enough() {
+    let project = Project::new();
+    for format in ["human", "json", "junit", "github"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_verify"));
+        command.args(["--format", format]);
+        command.current_dir(project.path()).stdout(writer);
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{format}");
+    }
+}
+
+#[test]
 fn json_says_all_and_is_as_its_schema_says() {
     let (project, pythons) = (Project::new(), pythons());
     let lines = lines(&project.report("json", &arguments(&pythons), &[]));

@@ -247,6 +247,7 @@ mod tests {
                 .into(),
             packages: vec![packages],
             source: Source::Flag,
+            asked: None,
         };
         let look = || {
             let mut files = Files::open(&kept, Seal::new(b""));

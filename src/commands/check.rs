@@ -23,7 +23,7 @@ use crate::report::{Event, Finished, Shard, Started, Summary};
 use crate::schedule;
 use crate::shard;
 use crate::sinks::Sinks;
-use crate::state::{self, LastRun};
+use crate::state::{self, LastRun, Passed};
 use crate::unchanged::{self, Shortcut};
 use crate::verdict::{Failure, Verdict};
 
@@ -31,8 +31,8 @@ use crate::verdict::{Failure, Verdict};
 pub fn check(arguments: cli::Check) -> Result<Status> {
     schedule::watch_signals()?;
     let mut arguments = arguments;
-    if arguments.run.shard.is_none() {
-        arguments.run.shard = shard::from_environment(&|name| std::env::var_os(name))?;
+    if arguments.part.shard.is_none() {
+        arguments.part.shard = shard::from_environment(&|name| std::env::var_os(name))?;
     }
     let arguments = &arguments;
     let pythons = interpreters(&arguments.run.python);
@@ -66,61 +66,66 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
         project.select(target);
     }
     let explains = arguments.explain.is_some();
-    let mut sinks = Sinks::new(&arguments.report, pythons.len() > 1, explains)?;
+    let open_sinks = || Sinks::new(&arguments.report, pythons.len() > 1, explains);
     if !project.problems.is_empty() {
+        let mut sinks = open_sinks()?;
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let (plans, shard) = project.plans(&arguments.run)?;
+    let (plans, shard) = project.plans(&arguments.part)?;
     // A shard without a session has a report as well, or it would be taken for missing.
-    let is_part = shard.is_some() && arguments.report.format == cli::Format::Json;
-    if plans.is_empty() && project.book.unread.is_empty() && !is_part {
-        return Ok(nothing_to_check(&project, &arguments.run));
+    if plans.is_empty() && project.book.unread.is_empty() && shard.is_none() {
+        return Ok(nothing_to_check(&project, &arguments.part));
     }
-    let mut total = Summary::default();
-    let mut orphaned = false;
-    for (number, request) in pythons.iter().enumerate() {
-        let (interpreter, cache) = match &mut shortcut {
-            Some(shortcut) => {
-                let (interpreter, cache) = &shortcut.interpreters[number];
-                (interpreter.clone(), Some(cache.clone()))
-            }
-            None => {
+    let interpreters = match &shortcut {
+        Some(shortcut) => {
+            let known = shortcut.interpreters.iter().cloned();
+            known.map(|(python, cache)| (python, Some(cache))).collect()
+        }
+        None => pythons
+            .iter()
+            .map(|request| {
                 let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
                 let cache = (!everything_runs(arguments, &settings))
                     .then(|| open(&interpreter))
                     .flatten();
-                (interpreter, cache)
-            }
-        };
+                Ok((interpreter, cache))
+            })
+            .collect::<Result<Vec<_>>>()?,
+    };
+    // Not before it is known that something will be reported: an earlier report would be lost for nothing.
+    let mut sinks = open_sinks()?;
+    let mut total = Summary::default();
+    let mut orphaned = false;
+    let mut passed = Passed::of(interpreters.len());
+    for (number, (interpreter, cache)) in interpreters.iter().enumerate() {
         let unchanged = shortcut
             .as_ref()
             .map_or_else(Vec::new, |shortcut| shortcut.said_of(&project.book, number));
         let on = On {
-            interpreter: &interpreter,
+            interpreter,
             cache: cache.as_ref(),
             unchanged: &unchanged,
             shard: shard.as_ref(),
+            is_left_out: settings.fail_fast && total.failures() > 0,
         };
+        let plans: &[SessionPlan] = if on.is_left_out { &[] } else { &plans };
         let finished = if arguments.doubt.probe_skips {
-            project.probe_on(&on, &plans, &settings, &mut sinks)?
+            project.probe_on(&on, plans, &settings, &mut sinks)?
         } else if let Some(runs) = arguments.doubt.shake {
             let shaking = (runs, arguments.doubt.portable);
-            project.shake_on(&on, &plans, &settings, shaking, &mut sinks)?
+            project.shake_on(&on, plans, &settings, shaking, &mut passed, &mut sinks)?
         } else {
-            project.check_on(&on, &plans, &settings, &mut sinks)?
+            project.check_on(&on, plans, &settings, &mut passed, &mut sinks)?
         };
         total.add(&finished.summary);
         orphaned |= finished.orphaned;
-        if settings.fail_fast && total.failures() > 0 {
-            break;
-        }
     }
     sinks.finish()?;
     let failed = total.failures() > 0 || (orphaned && arguments.run.strict);
     if plans.is_empty() && total.total() == 0 {
-        return Ok(nothing_to_check(&project, &arguments.run));
+        return Ok(nothing_to_check(&project, &arguments.part));
     }
     Ok(if failed { Status::Failed } else { Status::Good })
 }
@@ -132,6 +137,8 @@ struct On<'a> {
     /// What is to be said of the unread pages.
     unchanged: &'a [Unchanged],
     shard: Option<&'a Shard>,
+    /// Something failed on an interpreter before it, and that was to be enough.
+    is_left_out: bool,
 }
 
 struct Checked {
@@ -183,6 +190,7 @@ impl Project {
         on: &On<'_>,
         plans: &[SessionPlan],
         settings: &Settings,
+        passed: &mut Passed,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let start = Instant::now();
@@ -235,7 +243,7 @@ impl Project {
         for (page, unchanged) in unread {
             sinks.event(&Event::Unchanged(&page.name, &unchanged.summary))?;
         }
-        self.conclude(on, &results, start, sinks)
+        self.conclude(on, &results, start, passed, sinks)
     }
 
     /// Checks, then runs everything that passed again and again under other conditions.
@@ -245,6 +253,7 @@ impl Project {
         plans: &[SessionPlan],
         settings: &Settings,
         (runs, portable): (u32, bool),
+        passed: &mut Passed,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let start = Instant::now();
@@ -272,7 +281,7 @@ impl Project {
         for page in &results.pages {
             sinks.event(&Event::Page(page))?;
         }
-        self.conclude(on, &results, start, sinks)
+        self.conclude(on, &results, start, passed, sinks)
     }
 
     /// Runs what is skipped here, each example at the end of a session of its own.
@@ -304,7 +313,7 @@ impl Project {
             interpreter: on.interpreter,
             summary,
             orphans: &[],
-            stopped_early: results.stopped_early,
+            stopped_early: results.stopped_early || on.is_left_out,
             sessions: results.sessions,
             kept: 0,
             duration: start.elapsed(),
@@ -321,6 +330,7 @@ impl Project {
         on: &On<'_>,
         results: &Results<'_>,
         start: Instant,
+        passed: &mut Passed,
         sinks: &mut Sinks,
     ) -> Result<Checked> {
         let mut summary = on.summary();
@@ -336,7 +346,7 @@ impl Project {
             interpreter: on.interpreter,
             summary,
             orphans: &orphans,
-            stopped_early: results.stopped_early,
+            stopped_early: results.stopped_early || on.is_left_out,
             sessions: sessions + results.sessions,
             kept: sessions + results.kept,
             duration: start.elapsed(),
@@ -344,7 +354,7 @@ impl Project {
         state::forget_failures(&state, self.book.unread.iter().map(|page| &page.key));
         if !results.pages.is_empty() {
             let mut next = LastRun::read(&state);
-            next.update(&results.pages);
+            next.update(&results.pages, passed);
             next.write(&state);
         }
         Ok(Checked {
@@ -373,7 +383,7 @@ fn may_pass_over(arguments: &cli::Check, settings: &Settings) -> bool {
         && selection.changed.is_none()
         && !selection.failed
         && arguments.explain.is_none()
-        && arguments.run.shard.is_none();
+        && arguments.part.shard.is_none();
     let tells_counts = matches!(
         arguments.report.format,
         cli::Format::Human | cli::Format::Github
@@ -402,9 +412,9 @@ fn summary(results: &Results<'_>) -> Summary {
 }
 
 /// Where there are more shards than sessions, the last ones have nothing to do, which is nobody's mistake.
-fn nothing_to_check(project: &Project, run: &cli::Run) -> Status {
+fn nothing_to_check(project: &Project, part: &cli::Part) -> Status {
     let sessions = check::plan(&project.book, &project.config, &project.selection).len();
-    match run.shard {
+    match part.shard {
         Some((part, of)) if sessions > 0 => {
             let sessions = count(sessions, "session");
             let _ = writeln!(

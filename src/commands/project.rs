@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::book::{Book, Keyword, Page, Problem, Selection, Source};
 use crate::cache::Cache;
@@ -143,16 +143,30 @@ impl Project {
     }
 
     /// The sessions to run, and which shard of them that is.
-    pub(crate) fn plans(&self, run: &cli::Run) -> Result<(Vec<SessionPlan>, Option<Shard>)> {
+    pub(super) fn plans(&self, part: &cli::Part) -> Result<(Vec<SessionPlan>, Option<Shard>)> {
         let plans = check::plan(&self.book, &self.config, &self.selection);
         if !plans.is_empty() {
             self.check_selection()?;
         }
-        let Some(part) = run.shard else {
+        let Some(shard) = part.shard else {
+            ensure!(
+                part.durations.is_none(),
+                "`--durations` divides a run into shards, and this is the whole of it: give `--shard` as well, or leave it out"
+            );
             return Ok((plans, None));
         };
-        let durations = run.durations.as_deref().map(Durations::load).transpose()?;
-        let (plans, shard) = shard::split(&self.book, plans, durations.as_ref(), part);
+        let mut durations = None;
+        if let Some(file) = &part.durations {
+            durations = Durations::load(file)?;
+            if durations.is_none() {
+                writeln!(
+                    io::stderr(),
+                    "`{}` is not there yet: shards have the same number of examples",
+                    file.display()
+                )?;
+            }
+        }
+        let (plans, shard) = shard::split(&self.book, plans, durations.as_ref(), shard);
         Ok((plans, Some(shard)))
     }
 
@@ -266,10 +280,14 @@ fn changed_pages(config: &Config, book: &Book, revision: &str) -> Result<Vec<Pat
     let top = git(&["rev-parse", "--show-toplevel"])?;
     let top = Path::new(OsStr::from_bytes(top.trim_ascii_end()));
     let mut names = git(&[
+        // Names are those from the top, and the revision is none of git's options, whatever is set and typed.
+        "-c",
+        "diff.relative=false",
         "diff",
         "--name-only",
         "--ignore-submodules=none",
         "-z",
+        "--end-of-options",
         revision,
         "--",
     ])?;

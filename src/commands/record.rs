@@ -37,13 +37,14 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         // What the other one has written is news to us.
         project = Project::load(&arguments.selection)?;
     }
-    let mut sinks = Sinks::new(&arguments.report, false, false)?;
+    let open_sinks = || Sinks::new(&arguments.report, false, false);
     if !project.problems.is_empty() {
+        let mut sinks = open_sinks()?;
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
     }
-    let (plans, _) = project.plans(&arguments.run)?;
+    let (plans, _) = project.plans(&arguments.part)?;
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
     }
@@ -57,6 +58,12 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             .map(|version| Some(Request::parse(version)))
             .collect();
     }
+    let interpreters = requests
+        .iter()
+        .map(|request| project.interpreter(request.as_ref(), &arguments.run))
+        .collect::<Result<Vec<_>>>()?;
+    // As in a check, an earlier report is kept until there is another.
+    let mut sinks = open_sinks()?;
     let prune = project.is_whole();
     let orphaned = if prune {
         record::orphaned_files(&project.book, &project.config)
@@ -65,10 +72,9 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     };
     let mut draft = Draft::new(project.recordings.clone(), orphaned);
     let mut failed = 0;
-    for request in &requests {
-        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+    for interpreter in &interpreters {
         failed += project.record_on(
-            &interpreter,
+            interpreter,
             &plans,
             (&arguments.run, arguments.portable),
             &mut draft,

@@ -27,7 +27,7 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
         Human::default().event(&Event::Problems(&project.problems), &mut out)?;
         return Ok(Status::Problems);
     }
-    let (plans, _) = project.plans(&arguments.run)?;
+    let plans = check::plan(&project.book, &project.config, &project.selection);
     if plans.is_empty() {
         return Ok(nothing_to_run(&project));
     }

@@ -157,6 +157,7 @@ pub fn provide(
             &|name| std::env::var_os(name),
             cache,
         )
+        .map(|python| python.asked_as(base))
         .map_err(Error::Unusable)
     };
     if plan.is_made() {
@@ -200,7 +201,7 @@ pub fn made(
     let made = plan
         .is_made()
         .then(|| interpreter::at(&plan.python(), Source::Managed, &root, &environment, cache));
-    made?.ok()
+    Some(made?.ok()?.asked_as(base))
 }
 
 /// Name and version of each distribution that is installed for an interpreter, by name.
@@ -281,6 +282,7 @@ mod tests {
                 packages: Vec::new(),
                 path: Vec::new(),
                 source: Source::Flag,
+                asked: None,
             }
         }
 

@@ -185,6 +185,7 @@ mod tests {
         assert_ne!(folder_of(&another).parent(), plan.folder.parent());
         let chosen_otherwise = Interpreter {
             source: Source::Path,
+            asked: None,
             executable: PathBuf::from("/venv"),
             ..project.python()
         };

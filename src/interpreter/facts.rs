@@ -179,6 +179,7 @@ pub(super) fn admit(candidate: &Path, facts: &Facts, source: Source) -> Result<I
         packages: facts.packages(),
         path: facts.path.iter().map(|wire| wire.0.clone()).collect(),
         source,
+        asked: None,
     })
 }
 
@@ -252,6 +253,7 @@ mod tests {
             packages: vec![root.join("site")],
             path: ["lib", "site", "own"].map(|name| root.join(name)).into(),
             source: Source::Flag,
+            asked: Some(root.display().to_string()),
         };
         assert_eq!(python, expected);
     }

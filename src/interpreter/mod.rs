@@ -58,6 +58,8 @@ pub struct Interpreter {
     /// All of `sys.path`, apart from what a program brings.
     pub path: Vec<PathBuf>,
     pub source: Source,
+    /// The version or path that somebody asked for; `None` where any was right.
+    pub asked: Option<String>,
 }
 
 impl Interpreter {
@@ -72,6 +74,14 @@ impl Interpreter {
         let path = self.path.iter().filter(move |path| !is_known(path));
         // The archive that comes first on it is mostly not there.
         path.filter(|path| path.is_dir())
+    }
+
+    /// This one, for whoever asked for the other.
+    pub(crate) fn asked_as(self, other: &Interpreter) -> Interpreter {
+        Interpreter {
+            asked: other.asked.clone(),
+            ..self
+        }
     }
 
     /// From the oldest to the newest, a pre-release before its release.
@@ -158,7 +168,10 @@ pub fn discover(
             .collect();
     }
     prober.cache.save();
-    choice
+    choice.map(|python| Interpreter {
+        asked: request.map(Request::to_string),
+        ..python
+    })
 }
 
 /// Every usable CPython of this machine, once for each real installation, oldest first.

@@ -21,9 +21,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::human::{Human, visible};
+use super::plain::Pythons;
 use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary, plain};
 use crate::book::Problem;
 use crate::compare::lossy;
+use crate::interpreter::Interpreter;
 use crate::verdict::Verdict;
 
 /// As many annotations of one kind are shown per step.
@@ -44,6 +46,7 @@ pub struct Github {
     /// How the log is written.
     pub human: Human,
     summary: Option<PathBuf>,
+    pythons: Pythons,
     runs: Vec<Run>,
     failures: Vec<Failed>,
     orphans: Vec<String>,
@@ -53,7 +56,8 @@ pub struct Github {
 /// A row of the summary's table.
 #[derive(Debug)]
 struct Run {
-    python: String,
+    /// Number of the interpreter.
+    python: usize,
     summary: Summary,
     duration: Duration,
     stopped_early: bool,
@@ -75,7 +79,8 @@ struct Failed {
     word: &'static str,
     headline: String,
     details: String,
-    pythons: Vec<String>,
+    /// Numbers of the interpreters.
+    pythons: Vec<usize>,
 }
 
 impl Github {
@@ -90,19 +95,20 @@ impl Github {
     fn page(&mut self, page: &PageResult<'_>) {
         for result in &page.examples {
             if result.verdict.is_failure() {
-                self.failure(result, &page.interpreter.full_version);
+                self.failure(result, page.interpreter);
             }
         }
     }
 
-    fn failure(&mut self, result: &ExampleResult<'_>, python: &str) {
+    fn failure(&mut self, result: &ExampleResult<'_>, interpreter: &Interpreter) {
+        let python = self.pythons.last();
         let headline = plain::headline(&result.verdict);
         let (page, id) = (&result.page.name, &result.example.id);
         let same = |other: &&mut Failed| {
             other.page == *page && other.id == *id && other.headline == headline
         };
         if let Some(known) = self.failures.iter_mut().find(same) {
-            known.pythons.push(python.to_owned());
+            known.pythons.push(python);
             return;
         }
         let kind = match result.verdict {
@@ -128,8 +134,8 @@ impl Github {
             id: id.clone(),
             word: result.verdict.word(),
             headline,
-            details: details(result),
-            pythons: vec![python.to_owned()],
+            details: details(result, interpreter),
+            pythons: vec![python],
         });
     }
 
@@ -155,7 +161,7 @@ impl Github {
 
     fn finished(&mut self, finished: &Finished<'_>) {
         self.runs.push(Run {
-            python: finished.interpreter.full_version.clone(),
+            python: self.pythons.last(),
             summary: finished.summary,
             duration: finished.duration,
             stopped_early: finished.stopped_early,
@@ -174,7 +180,11 @@ impl Github {
         if self.runs.len() < 2 {
             String::new()
         } else {
-            format!(" on Python {}", failed.pythons.join(", "))
+            let names = failed.pythons.iter();
+            let names: Vec<String> = names
+                .map(|&number| visible(self.pythons.name(number)))
+                .collect();
+            format!(" on Python {}", names.join(", "))
         }
     }
 
@@ -330,7 +340,7 @@ impl Github {
             let _ = write!(
                 text,
                 "| {}{}{} |",
-                run.python,
+                visible(self.pythons.name(run.python)),
                 if run.stopped_early {
                     ", stopped early"
                 } else {
@@ -371,7 +381,8 @@ impl Reporter for Github {
             Event::Problems(problems) => problems.iter().for_each(|problem| self.problem(problem)),
             Event::Page(page) => self.page(page),
             Event::Finished(finished) => self.finished(finished),
-            Event::Started(_) | Event::Example(..) | Event::Unchanged(..) => {}
+            Event::Started(started) => self.pythons.add(started.interpreter),
+            Event::Example(..) | Event::Unchanged(..) => {}
         }
         self.human.event(event, &mut Inert::new(out))
     }
@@ -396,7 +407,7 @@ impl Failed {
 }
 
 /// What stands behind a failure's headline, and how to see it again.
-fn details(result: &ExampleResult<'_>) -> String {
+fn details(result: &ExampleResult<'_>, interpreter: &Interpreter) -> String {
     let mut text = plain::details(result);
     if text.is_empty()
         && let Some(outcome) = &result.outcome
@@ -413,7 +424,7 @@ fn details(result: &ExampleResult<'_>) -> String {
             }
         }
     }
-    text + "again: " + &plain::again(result) + "\n"
+    text + "again: " + &plain::again(result, interpreter) + "\n"
 }
 
 fn count(number: usize, noun: &str) -> String {
@@ -671,7 +682,7 @@ mod tests {
         for line in text.split(['\n', '\r']).filter(|line| obeyed(line)) {
             assert!(ours.iter().any(|start| line.starts_with(start)), "{line}");
         }
-        assert_eq!(commands(&text).len(), 10 + 2 + 1 + 2);
+        assert_eq!(commands(&text).len(), 10 + 2 + 1 + 3);
     }
 
     #[test]

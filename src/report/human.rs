@@ -74,7 +74,11 @@ impl Reporter for Human {
                     python.source,
                     count(started.examples, "example"),
                     count(started.pages, "page"),
-                    protections(started.protections),
+                    if started.examples == 0 {
+                        String::new()
+                    } else {
+                        protections(started.protections)
+                    },
                 )
             }
             Event::Example(interpreter, result) => self.example(interpreter, result, out),
@@ -119,7 +123,7 @@ impl Human {
     ) -> io::Result<()> {
         if result.verdict.is_failure() {
             self.told.insert(result.at);
-            return self.failure(result, &interpreter.full_version, out);
+            return failure(result, interpreter, out);
         }
         if self.verbosity == Verbosity::Quiet {
             return Ok(());
@@ -165,8 +169,7 @@ impl Human {
             let is_told = self.verbosity == Verbosity::Verbose
                 && matches!(result.verdict, Verdict::Blocked { .. });
             if result.verdict.is_failure() && !is_told && !self.told.contains(&result.at) {
-                let version = &page.interpreter.full_version;
-                self.failure(result, version, out)?;
+                failure(result, page.interpreter, out)?;
             }
         }
         if summary.blocked > 0 && self.verbosity != Verbosity::Verbose {
@@ -190,16 +193,6 @@ impl Human {
         let mark = if summary.failures() > 0 { "✗" } else { "✓" };
         let (counts, rerun) = (counts(summary), rerun(ran));
         writeln!(out, "{style}{mark}{style:#} {name}  {counts}{rerun}")
-    }
-
-    /// One failure: what, where, the source, the difference, and how to run it again.
-    pub fn failure(
-        &self,
-        result: &ExampleResult<'_>,
-        version: &str,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        failure(result, version, self.several, out)
     }
 
     fn finished(&self, finished: &Finished<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -295,10 +288,10 @@ fn all_counts(summary: &Summary) -> String {
     parts.join(", ")
 }
 
-fn failure(
+/// One failure: what, where, the source, the difference, and how to run it again.
+pub fn failure(
     result: &ExampleResult<'_>,
-    version: &str,
-    several: bool,
+    interpreter: &Interpreter,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     if let Verdict::Blocked { by } = &result.verdict {
@@ -314,10 +307,11 @@ fn failure(
     writeln!(out, "{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
     writeln!(
         out,
-        "  {PLACE}-->{PLACE:#} {}:{} {QUIET}({}, Python {version}){QUIET:#}",
+        "  {PLACE}-->{PLACE:#} {}:{} {QUIET}({}, Python {}){QUIET:#}",
         result.page.name,
         result.line(),
         result.example.id,
+        interpreter.full_version,
     )?;
     source(result, out)?;
     match &result.verdict {
@@ -361,14 +355,9 @@ fn failure(
     {
         streams(outcome, out)?;
     }
-    let python = if several {
-        format!(" --python {version}")
-    } else {
-        String::new()
-    };
     let again = format!(
-        "verify {}{python}{}",
-        chosen(result),
+        "verify {}{}",
+        chosen(result, interpreter),
         doubt(&result.verdict)
     );
     let mend = match &result.verdict {
@@ -384,14 +373,20 @@ fn failure(
     writeln!(out)
 }
 
-/// The words that choose this example. Pages are named as they were found from the current directory.
-pub(super) fn chosen(result: &ExampleResult<'_>) -> String {
+/// The words that choose this example, and the interpreter where somebody did. Pages are named as they were found from
+/// the current directory.
+pub(super) fn chosen(result: &ExampleResult<'_>, interpreter: &Interpreter) -> String {
     let (page, id) = (&result.page.name, &result.example.id);
     // What begins with a `-` passes for an option.
     let here = if page.starts_with('-') { "./" } else { "" };
-    let to = if id.starts_with('-') { '=' } else { ' ' };
+    let option = |name: &str, value: &str| {
+        let to = if value.starts_with('-') { '=' } else { ' ' };
+        format!(" --{name}{to}{}", typed(value))
+    };
+    let python = interpreter.asked.as_ref();
+    let python = python.map(|asked| option("python", asked));
     let page = typed(&format!("{here}{page}"));
-    format!("{page} --example{to}{}", typed(id))
+    page + &option("example", id) + &python.unwrap_or_default()
 }
 
 /// A word as it has to be typed in a shell.

@@ -89,6 +89,8 @@ enum Line<'a> {
         sandbox: Option<BTreeMap<&'static str, ProtectionObject<'a>>>,
         chosen_by: String,
         #[serde(skip_serializing_if = "Option::is_none")]
+        asked: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         shard: Option<&'a Shard>,
     },
     Example(Box<ExampleObject<'a>>),
@@ -237,6 +239,7 @@ fn run<'a>(started: &Started<'a>) -> Line<'a> {
             protections.all().map(object).into_iter().collect()
         }),
         chosen_by: started.interpreter.source.to_string(),
+        asked: started.interpreter.asked.as_deref(),
         shard: started.shard,
     }
 }

@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::plain::Pythons;
 use super::{Event, ExampleResult, PageResult, Reporter, plain};
 use crate::book::Problem;
 use crate::compare::lossy;
+use crate::interpreter::Interpreter;
 use crate::verdict::{Failure, Verdict};
 
 /// As many bytes of an example's output are kept at most; servers load whole documents into memory.
@@ -24,8 +26,7 @@ const MOST_OUTPUT: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Junit {
     suites: Vec<Suite>,
-    /// Versions of the interpreters, in the order in which they ran.
-    pythons: Vec<String>,
+    pythons: Pythons,
     orphans: Vec<String>,
     duration: Duration,
 }
@@ -34,8 +35,8 @@ pub struct Junit {
 #[derive(Debug)]
 struct Suite {
     page: String,
-    /// `None` for what does not depend on one.
-    python: Option<String>,
+    /// Number of the interpreter; `None` for what does not depend on one.
+    python: Option<usize>,
     results: TestSuite,
 }
 
@@ -43,7 +44,7 @@ impl Reporter for Junit {
     fn event(&mut self, event: &Event<'_>, _out: &mut dyn Write) -> io::Result<()> {
         match event {
             Event::Problems(problems) => self.problems(problems),
-            Event::Started(started) => self.pythons.push(started.interpreter.full_version.clone()),
+            Event::Started(started) => self.pythons.add(started.interpreter),
             Event::Example(..) | Event::Unchanged(..) => {}
             Event::Page(page) => self.page(page),
             Event::Finished(finished) => {
@@ -61,7 +62,6 @@ impl Reporter for Junit {
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let mut report = Report::new("verify");
         report.set_time(self.duration);
-        let several = self.pythons.len() > 1;
         for Suite {
             page,
             python,
@@ -69,7 +69,9 @@ impl Reporter for Junit {
         } in self.suites.drain(..)
         {
             let name = match python {
-                Some(python) if several => format!("{page} (Python {python})"),
+                Some(python) if self.pythons.are_several() => {
+                    format!("{page} (Python {})", self.pythons.name(python))
+                }
                 _ => page,
             };
             for case in &mut results.test_cases {
@@ -81,7 +83,9 @@ impl Reporter for Junit {
         if !self.orphans.is_empty() {
             report.add_test_suite(orphans(&self.orphans));
         }
-        report.serialize(out).map_err(io::Error::other)
+        // The serializer's error would hide what kind of error writing met.
+        let document = report.to_string().map_err(io::Error::other)?;
+        out.write_all(document.as_bytes())
     }
 }
 
@@ -96,56 +100,60 @@ impl Junit {
         ]);
         let mut total = Duration::ZERO;
         for result in &page.examples {
-            let case = case(result);
+            let case = case(result, page.interpreter);
             total += case.time.unwrap_or_default();
             suite.add_test_case(case);
         }
         suite.set_time(total);
         self.suites.push(Suite {
             page: page.page.name.clone(),
-            python: Some(python.clone()),
+            python: Some(self.pythons.last()),
             results: suite,
         });
     }
 
     /// Nothing was run. A server that found no document, or one without failures, would show a success.
     fn problems(&mut self, problems: &[Problem]) {
-        for problem in problems {
+        for (number, problem) in problems.iter().enumerate() {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
             status
                 .set_type("problem")
                 .set_message(legal(&problem.message));
             status.set_description(legal(&problem.to_string()));
-            let name = problem
+            let place = problem
                 .line
                 .map_or_else(|| "page".to_owned(), |line| format!("line {line}"));
+            let before = problems[..number].iter();
+            let same =
+                |other: &&Problem| (&other.page, other.line) == (&problem.page, problem.line);
+            let name = match before.filter(same).count() {
+                0 => place,
+                more => format!("{place} ({})", more + 1),
+            };
             let mut case = TestCase::new(name, status);
             case.extra
                 .insert("file".into(), legal(&problem.page).into());
             if let Some(line) = problem.line {
                 case.extra.insert("line".into(), line.to_string().into());
             }
-            if self
-                .suites
-                .last()
-                .is_none_or(|last| last.page != problem.page)
-            {
-                let results = TestSuite::new("");
-                self.suites.push(Suite {
+            let suites = &mut self.suites;
+            let known = suites.iter().position(|suite| suite.page == problem.page);
+            let of_page = known.unwrap_or_else(|| {
+                suites.push(Suite {
                     page: problem.page.clone(),
                     python: None,
-                    results,
+                    results: TestSuite::new(""),
                 });
-            }
-            if let Some(last) = self.suites.last_mut() {
-                last.results.add_test_case(case);
-            }
+                suites.len() - 1
+            });
+            suites[of_page].results.add_test_case(case);
         }
     }
 }
 
-fn case(result: &ExampleResult<'_>) -> TestCase {
-    let mut case = TestCase::new(legal(&result.example.id), status(result));
+fn case(result: &ExampleResult<'_>, interpreter: &Interpreter) -> TestCase {
+    let status = status(result, interpreter);
+    let mut case = TestCase::new(legal(&result.example.id), status);
     if let Some(outcome) = &result.outcome {
         case.set_time(outcome.duration);
         if result.verdict.is_failure() {
@@ -173,7 +181,7 @@ fn case(result: &ExampleResult<'_>) -> TestCase {
     case
 }
 
-fn status(result: &ExampleResult<'_>) -> TestCaseStatus {
+fn status(result: &ExampleResult<'_>, interpreter: &Interpreter) -> TestCaseStatus {
     let verdict = &result.verdict;
     let kind = match verdict {
         Verdict::Verified | Verdict::Ran => return TestCaseStatus::success(),
@@ -198,7 +206,7 @@ fn status(result: &ExampleResult<'_>) -> TestCaseStatus {
     let text = format!(
         "{place}: {headline}\n{}again: {}\n",
         plain::details(result),
-        plain::again(result)
+        plain::again(result, interpreter)
     );
     let mut status = TestCaseStatus::non_success(kind);
     status
@@ -338,12 +346,14 @@ mod tests {
     #[test]
     fn problems_are_errors() {
         let report = parsed(&sample::told_problems(&mut Junit::default()));
-        assert_eq!((report.tests, report.errors), (2, 2));
-        let case = &report.suites[0].cases[0];
-        assert_eq!(
-            (case.original_name.as_str(), case.line),
-            ("line 3", Some(3))
-        );
+        assert_eq!((report.tests, report.errors), (3, 3));
+        let cases = report.suites.iter().flat_map(|suite| &suite.cases);
+        let names: Vec<_> = cases
+            .map(|case| (case.original_name.as_str(), case.line))
+            .collect();
+        let expected = [("line 3", Some(3)), ("line 3 (2)", Some(3)), ("page", None)];
+        assert_eq!(names, expected);
+        assert_eq!(report.suites.len(), 2);
     }
 
     #[test]

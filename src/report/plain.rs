@@ -9,6 +9,7 @@ use super::ExampleResult;
 use super::human::{self, visible};
 use crate::compare::Aspect;
 use crate::diff::{self, Kind as DiffKind};
+use crate::interpreter::Interpreter;
 use crate::outcome::Resource;
 use crate::verdict::{Failure, Verdict};
 
@@ -47,6 +48,36 @@ pub(super) fn kind(verdict: &Verdict) -> Option<&'static str> {
         Failure::NotNeeded { .. } => "not_needed",
         Failure::Unmet { .. } => "unmet",
     })
+}
+
+/// The interpreters of a run, in the order in which they ran.
+#[derive(Debug, Default)]
+pub(super) struct Pythons {
+    /// Version and path of each.
+    all: Vec<(String, String)>,
+}
+
+impl Pythons {
+    pub(super) fn add(&mut self, interpreter: &Interpreter) {
+        let path = interpreter.executable.display().to_string();
+        self.all.push((interpreter.full_version.clone(), path));
+    }
+
+    /// Number of the one that runs.
+    pub(super) fn last(&self) -> usize {
+        self.all.len().saturating_sub(1)
+    }
+
+    pub(super) fn are_several(&self) -> bool {
+        self.all.len() > 1
+    }
+
+    /// The version, or the path where others have the same one.
+    pub(super) fn name(&self, number: usize) -> &str {
+        let (version, path) = &self.all[number];
+        let same = self.all.iter().filter(|(other, _)| other == version);
+        if same.count() > 1 { path } else { version }
+    }
 }
 
 /// What went wrong. One line without control characters, whatever an exception's message holds.
@@ -115,14 +146,14 @@ pub(super) fn details(result: &ExampleResult<'_>) -> String {
 }
 
 /// How to see it again on another machine.
-pub(super) fn again(result: &ExampleResult<'_>) -> String {
+pub(super) fn again(result: &ExampleResult<'_>, interpreter: &Interpreter) -> String {
     let command = match result.verdict {
         Verdict::Unrecorded | Verdict::Failed(Failure::PageOutdated { .. }) => "verify record",
         _ => "verify",
     };
     format!(
         "{command} {}{}",
-        human::chosen(result),
+        human::chosen(result, interpreter),
         human::doubt(&result.verdict)
     )
 }
@@ -310,6 +341,7 @@ pub(super) mod sample {
             packages: Vec::new(),
             path: Vec::new(),
             source: Source::Flag,
+            asked: Some(version.to_owned()),
         }
     }
 
@@ -572,6 +604,11 @@ pub(super) mod sample {
                 page: "docs/c.md".to_owned(),
                 line: None,
                 message: "cannot be read: ]]>".to_owned(),
+            },
+            Problem {
+                page: "docs/a,b.md".to_owned(),
+                line: Some(3),
+                message: "unknown word `<y>`".to_owned(),
             },
         ];
         let mut out = Vec::new();

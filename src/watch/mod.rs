@@ -36,7 +36,7 @@ use crate::interpreter::Interpreter;
 use crate::report::{Event, Finished, Summary};
 use crate::schedule::{self, Interrupted};
 use crate::sinks::Sinks;
-use crate::state::LastRun;
+use crate::state::{LastRun, Passed};
 use crate::trace::Traces;
 
 /// `verify watch [PATH…]`
@@ -120,7 +120,7 @@ fn over_one_configuration(
             watch.since = Instant::now();
             next
         } else {
-            match watch.run(arguments, files, inbox, screen)? {
+            match watch.run(files, inbox, screen)? {
                 Some(next) => next,
                 None => continue,
             }
@@ -160,6 +160,7 @@ fn over_one_configuration(
                 let record = cli::Record {
                     selection: arguments.selection.clone(),
                     run: arguments.run.clone(),
+                    part: cli::Part::default(),
                     report: arguments.report.clone(),
                     in_ci: false,
                     portable: false,
@@ -232,7 +233,6 @@ impl Watch<'_> {
     /// When nothing is due any longer, it tells how the whole book is.
     fn run(
         &mut self,
-        arguments: &cli::Watch,
         files: &Files,
         inbox: &mut Inbox,
         screen: &mut Screen,
@@ -249,7 +249,7 @@ impl Watch<'_> {
             keeping: None,
             stop: Some(&stop),
         };
-        let (all, _) = self.project.plans(&arguments.run)?;
+        let all = check::plan(book, &self.project.config, &self.project.selection);
         let due = self.due.next();
         let is_due = |plan: &&SessionPlan| {
             let page = &book.pages[plan.page];
@@ -306,7 +306,7 @@ impl Watch<'_> {
                 .insert(key.clone(), Summary::of(&page.examples));
         }
         let mut last_run = self.last_run.clone();
-        last_run.update(&results.pages);
+        last_run.update(&results.pages, &mut Passed::of(1));
         if self.due.is_empty() {
             if !screen.has_reported {
                 last_run.write(&self.project.config.cache_directory());

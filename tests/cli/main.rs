@@ -32,6 +32,7 @@
 //! | `slips` | what is nearly right, and must not be passed over in silence |
 //! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
+//! | `several_pythons` | runs on more than one Python |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
 //! | `watching` | `watch`: what runs again, and what is left |
@@ -76,6 +77,7 @@ mod recording;
 mod safety;
 mod sandbox;
 mod selecting;
+mod several_pythons;
 mod sharding;
 mod slips;
 mod terminal;

@@ -498,6 +498,35 @@ error: `--changed` asks git, which cannot be started: No such file or directory 
 "#]]);
 }
 
+#[test]
+fn git_is_asked_for_changes_alone() {
+    let project = Project::new()
+        .with("docs/verify.toml", "")
+        .with("docs/page.md", "# Page\n\n```python\n1\n```\n");
+    let git = |words: &str| project.git(words);
+    git("init --quiet --initial-branch=main");
+    git("config user.name tester");
+    git("config user.email tester@example.org");
+    git("add .");
+    git("commit --quiet -m one");
+    git("config diff.relative true");
+    project.write("docs/page.md", "# Page\n\n```python\n2\n```\n");
+    project.verify("list docs --changed").is(str![[r#"
+exit status 0
+--- stdout
+docs/page.md:3  page/1  runs
+
+"#]]);
+    for option in ["-R", "--stat", "--output=written"] {
+        let ran = project.verify(&format!("list docs --changed={option}"));
+        assert_eq!(ran.status, 2, "{}", ran.text());
+        let says =
+            format!("error: `--changed={option}`: git says: fatal: bad revision '{option}'\n");
+        assert_eq!(ran.stderr, says);
+    }
+    assert!(!project.path("docs/written").exists());
+}
+
 /// Ids of the examples that a run has reported, with their pages.
 fn reported(project: &Project, words: &str) -> BTreeSet<String> {
     let ran = project.verify(words);
@@ -546,6 +575,9 @@ For more information, try '--help'.
 "#]]);
     project.verify("README.md --shard 2/2").is(str![[r#"
 exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 0 examples on 0 pages
+0 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
 --- stderr
 nothing to run in shard 2/2: 1 session in all
 

@@ -199,3 +199,106 @@ fn bazel_says_which_shard_it_wants() {
         "error: `TEST_SHARD_INDEX` is 2 and `TEST_TOTAL_SHARDS` 2: the index goes from 0 to one less than the total\n"
     );
 }
+
+#[test]
+fn a_report_that_lost_lines_is_refused() {
+    let project = book();
+    let text = project.read("two.md").replace("print(2)", "print(2 / 0)");
+    project.write("two.md", text);
+    let statuses: BTreeSet<i32> = (1..=2).map(|part| shard(&project, part, 2, "")).collect();
+    assert!(statuses.contains(&1));
+    for part in ["1.json", "2.json"] {
+        let whole = project.read(part);
+        let lines: Vec<&str> = whole.lines().collect();
+        for lost in (0..lines.len()).filter(|&at| lines[at].contains("\"type\":\"example\"")) {
+            let mut rest = lines.clone();
+            rest.remove(lost);
+            project.write(part, rest.join("\n"));
+            let merged = project.verify("merge 1.json 2.json");
+            let expected = format!(
+                "error: `{part}` does not tell of every example that its run counted: give the report as it was written, or run that shard again\n"
+            );
+            assert_eq!((merged.status, merged.stderr), (2, expected));
+        }
+        project.write(part, whole);
+    }
+    assert_eq!(project.verify("merge 1.json 2.json").status, 1);
+    let newer = project
+        .read("1.json")
+        .replace("\"format\":1", "\"format\":2");
+    project.write("1.json", newer);
+    project.verify("merge 1.json 2.json").is(str![[r#"
+exit status 2
+--- stderr
+error: `1.json` is a report of format 2, and this version of `verify` reads formats up to 1: merge with the version that wrote it
+
+"#]]);
+}
+
+#[test]
+fn a_shard_without_a_session_has_a_report() {
+    let project = Project::new().with("page.md", "# Page\n\n```python\n1\n```\n");
+    let summary = project.path("summary.md");
+    for (format, end) in [
+        ("json", "\"seconds\":"),
+        ("junit", "</testsuites>"),
+        ("github", "0 results"),
+        ("human", "0 verified"),
+    ] {
+        // As many shards as a number can say.
+        let words = format!("--shard 7/99999999999 --format {format} --output report");
+        let ran = project.verify_with(&words, |command| {
+            command.env("GITHUB_STEP_SUMMARY", &summary);
+        });
+        assert_eq!(ran.status, 0, "{}", ran.text());
+        let said = "nothing to run in shard 7/99999999999: 1 session in all\n";
+        assert_eq!(ran.stderr, said);
+        let report = if format == "github" {
+            "summary.md"
+        } else {
+            "report"
+        };
+        let report = project.read(report);
+        assert!(report.contains(end), "{report}");
+    }
+}
+
+#[test]
+fn a_report_is_kept_until_there_is_another() {
+    let project = Project::new().with("page.md", "# Page\n\n```python\n1\n```\n");
+    for format in ["human", "json", "junit", "github"] {
+        project.write("report", "good");
+        for (words, status) in [
+            ("--python 3.99", 2),
+            ("record --python 3.99", 2),
+            ("-k nothing", 3),
+        ] {
+            let words = format!("{words} --format {format} --output report");
+            assert_eq!(project.verify(&words).status, status);
+            assert_eq!(project.read("report"), "good");
+        }
+    }
+}
+
+#[test]
+fn what_divides_nothing_is_refused() {
+    let project = book();
+    let whole = "error: `--durations` divides a run into shards, and this is the whole of it: give `--shard` as well, or leave it out\n";
+    for command in ["", "record"] {
+        let ran = project.verify(&format!("{command} --durations times.json"));
+        assert_eq!((ran.status, &*ran.stderr), (2, whole));
+    }
+    for command in ["show one/1", "watch"] {
+        for words in ["--shard 1/2", "--durations times.json"] {
+            let ran = project.verify(&format!("{command} {words}"));
+            assert_eq!(ran.status, 2);
+            assert!(ran.stderr.contains("unexpected argument"), "{}", ran.stderr);
+        }
+    }
+    let first = project.verify("--shard 1/2 --durations times.json");
+    assert_eq!(first.status, 0);
+    assert_eq!(
+        first.stderr,
+        "`times.json` is not there yet: shards have the same number of examples\n"
+    );
+}
