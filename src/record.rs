@@ -72,6 +72,15 @@ pub struct Written {
     pub removed: Vec<PathBuf>,
 }
 
+impl Written {
+    pub fn is_nothing(&self) -> bool {
+        self.recordings == 0
+            && self.pages == 0
+            && self.passed_over.is_empty()
+            && self.removed.is_empty()
+    }
+}
+
 /// Why a page is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassedOver {

@@ -126,6 +126,8 @@ fn nothing_to_run(project: &Project) -> Status {
         format!("{pages} without a Python example")
     } else if project.selection.failed.as_ref().is_some_and(Vec::is_empty) {
         "no example failed in the last run".to_owned()
+    } else if project.selected().next().is_some() {
+        "what is selected is there for other examples, as files".to_owned()
     } else {
         format!(
             "none of {} is selected; `verify list` shows them",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Project, Status, interpreters, nothing_to_run, settings};
+use crate::book;
 use crate::check::SessionPlan;
 use crate::cli;
 use crate::conditions::Conditions;
@@ -59,6 +60,10 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     }
     let mut draft = Draft::new(project.recordings.clone());
     let mut failed = 0;
+    if plans.is_empty() {
+        // Recordings of examples that are gone can be removed without a Python.
+        requests.clear();
+    }
     for request in &requests {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
         failed += project.record_on(
@@ -88,8 +93,14 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         &whole,
         prune,
     )?;
+    if plans.is_empty() && written.is_nothing() && arguments.run.shard.is_none() {
+        return Ok(nothing_to_run(&project));
+    }
+    let here = std::env::current_dir()
+        .and_then(|path| path.canonicalize())
+        .unwrap_or_default();
     for file in &written.removed {
-        writeln!(out, "removed {}", file.display())?;
+        writeln!(out, "removed {}", book::display_name(file, &here))?;
     }
     for (page, reason) in &written.passed_over {
         let reason = match reason {
