@@ -25,6 +25,11 @@ use crate::state::LastRun;
 /// `verify record`
 pub fn record(arguments: &cli::Record) -> Result<Status> {
     schedule::watch_signals()?;
+    if arguments.report.format != cli::Format::Human || arguments.report.output.is_some() {
+        bail!(
+            "`verify record` tells people what it wrote, and has no `--format` or `--output`: for a report, run `verify` with them afterwards"
+        );
+    }
     if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
         && !arguments.in_ci
     {

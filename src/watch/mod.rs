@@ -160,7 +160,11 @@ fn over_one_configuration(
                 let record = cli::Record {
                     selection: arguments.selection.clone(),
                     run: arguments.run.clone(),
-                    report: arguments.report.clone(),
+                    report: cli::Report {
+                        format: cli::Format::Human,
+                        output: None,
+                        ..arguments.report.clone()
+                    },
                     in_ci: false,
                     portable: false,
                 };
