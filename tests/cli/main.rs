@@ -30,6 +30,7 @@
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
 //! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
+//! | `showing` | `show`, and what a run says that has nothing to run |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
 //! | `watching` | `watch`: what runs again, and what is left |
@@ -74,6 +75,7 @@ mod safety;
 mod sandbox;
 mod selecting;
 mod sharding;
+mod showing;
 mod terminal;
 mod typed_paths;
 mod verdicts;
