@@ -120,8 +120,12 @@ impl Draft {
         }
         let mut refused: BTreeMap<At, Reason> = BTreeMap::new();
         let differs = |at: At, proof: &Proof| {
-            let example = &book.pages[at.0].examples[at.1];
-            refuted(example, &candidates[&at], proof.examples.get(&at))
+            refuted(
+                &book.pages[at.0],
+                at.1,
+                &candidates[&at],
+                proof.examples.get(&at),
+            )
         };
         for number in 1..run.config.proof_runs {
             let is_open = |at: &At| !refused.contains_key(at);
@@ -446,12 +450,18 @@ pub fn may_be_recorded(verdict: &Verdict) -> bool {
 }
 
 /// Why another run forbids recording this, if it does.
-fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Option<Reason> {
+fn refuted(
+    page: &Page,
+    position: usize,
+    candidate: &Candidate,
+    again: Option<&Seen>,
+) -> Option<Reason> {
     let Some(again) = again else {
         return Some(Reason::FailedAgain(
             "it was not reached when its session was run again".to_owned(),
         ));
     };
+    let example = &page.examples[position];
     let rules = &example.attributes.normalize;
     let matching = Matching {
         wildcards: false,
@@ -465,6 +475,7 @@ fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Op
     let first = (&candidate.outcome, &candidate.context);
     let second = (&again.outcome, &again.context);
     if let Some(diagnosis) = proof::difference(rules, first, second, &same) {
+        let diagnosis = diagnosis.in_words_of(proof::sources(page, position));
         return Some(Reason::Unstable(Box::new(diagnosis)));
     }
     let kind = |outcome: &Outcome| std::mem::discriminant(&outcome.ending);

@@ -267,3 +267,41 @@ fn recording_has_no_report_for_programs() {
         "{help}"
     );
 }
+
+/// What `record` names as the cause of a difference.
+fn cause(words: &str, project: &Project) -> String {
+    let ran = project.verify(&format!("record {words}"));
+    let begin = "its output varies from run to run: ";
+    let cause = ran
+        .stdout
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(begin));
+    cause.unwrap_or_else(|| panic!("{}", ran.text())).to_owned()
+}
+
+#[test]
+fn numbers_are_what_the_words_beside_them_say() {
+    let of = |code: &str| cause("", &Project::book().with("page.md", page("", code)));
+    assert_eq!(of("import os\nprint(os.getpid())"), "process id");
+    let bind = "import socket\ns = socket.socket()\ns.bind(('127.0.0.1', 0))";
+    assert_eq!(
+        of(&format!("{bind}\nprint(s.getsockname()[1])")),
+        "port number that the system chose"
+    );
+    assert_eq!(
+        of("import os, sys\nx = [None] * (os.getpid() % 977)\nprint(sys.getrefcount(None) / 7)"),
+        "unknown"
+    );
+}
+
+#[test]
+fn what_differs_by_luck_is_not_blamed_on_what_was_varied() {
+    let project = Project::book();
+    let runs = project.path("runs");
+    // The first run, all varied, nothing varied, objects elsewhere, and then nothing varied again.
+    let code = format!(
+        "# As random numbers may come.\nruns = open({runs:?}, 'a+')\nprint([1, 2, 1, 2, 2][min(runs.tell(), 4)])\nruns.write('.')"
+    );
+    project.write("page.md", page("", &code));
+    assert_eq!(cause("--sandbox=off", &project), "random without a seed");
+}
