@@ -161,10 +161,7 @@ impl Draft {
                     page: page.name.clone(),
                     line: example.block.line,
                     id: example.id.clone(),
-                    reason: Reason::FailedAgain(
-                        "the block cannot hold what it printed; print it in another way, such as by `repr(…)`"
-                            .to_owned(),
-                    ),
+                    reason: unable(with_edits(run.config, page, position, edits, &candidate)),
                 });
                 continue;
             }
@@ -507,6 +504,18 @@ fn says_what_happened(
     edits: &[Edit],
     candidate: &Candidate,
 ) -> bool {
+    with_edits(config, page, position, edits, candidate)
+        .is_some_and(|verdict| !verdict.is_failure())
+}
+
+/// What would be said of an example on the page with these edits; `None` where it would be another page.
+fn with_edits(
+    config: &Config,
+    page: &Page,
+    position: usize,
+    edits: &[Edit],
+    candidate: &Candidate,
+) -> Option<Verdict> {
     let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
     let terms = Terms {
         recorded: None,
@@ -515,8 +524,21 @@ fn says_what_happened(
         doctest: config.doctest,
         context: &candidate.context,
     };
-    found.examples.len() == page.examples.len()
-        && !verdict::judge(&found.examples[position], &candidate.outcome, &terms).is_failure()
+    (found.examples.len() == page.examples.len())
+        .then(|| verdict::judge(&found.examples[position], &candidate.outcome, &terms))
+}
+
+/// Why a block is not edited, with the step that even then would not say what happened, if one alone can be named.
+fn unable(with_edits: Option<Verdict>) -> Reason {
+    let step = match with_edits {
+        Some(Verdict::Failed(Failure::Steps(steps))) => steps.into_iter().next(),
+        _ => None,
+    };
+    let source = step.and_then(|step| Some(format!("`{}`", step.source.lines().next()?)));
+    let what = source.as_deref().unwrap_or("it");
+    Reason::FailedAgain(format!(
+        "the block cannot hold what {what} printed; print it in another way, such as by `repr(…)`"
+    ))
 }
 
 /// Edits of what a file's own page claims that it prints.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Project, Status, interpreters, nothing_to_run, settings};
-use crate::book;
+use crate::book::{self, Page};
 use crate::check::SessionPlan;
 use crate::cli;
 use crate::conditions::Conditions;
@@ -88,7 +88,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     for refusal in &refused {
         refuse(refusal, &mut out)?;
     }
-    let changed = draft.changed.len();
+    let changed = std::mem::take(&mut draft.changed);
     let whole = project.whole_pages();
     let prune = project.is_whole();
     let written = draft.write(
@@ -104,8 +104,24 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     let here = std::env::current_dir()
         .and_then(|path| path.canonicalize())
         .unwrap_or_default();
+    let is_written = |page: &Page| {
+        !written
+            .passed_over
+            .iter()
+            .any(|(name, _)| *name == page.name)
+    };
     for file in &written.removed {
         writeln!(out, "removed {}", book::display_name(file, &here))?;
+    }
+    let pages = project.book.pages.iter().zip(&project.recordings);
+    for ((page, recording), _) in pages.zip(&whole).filter(|(_, whole)| **whole) {
+        let file = page.recording.as_ref();
+        let kept = file.filter(|file| is_written(page) && !written.removed.contains(file));
+        for id in record::orphaned_entries(page, recording) {
+            if let Some(file) = kept {
+                writeln!(out, "removed {}: {id}", book::display_name(file, &here))?;
+            }
+        }
     }
     for (page, reason) in &written.passed_over {
         let reason = match reason {
@@ -118,10 +134,13 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         };
         writeln!(out, "{page} {reason}")?;
     }
+    let recorded = changed
+        .iter()
+        .filter(|at| is_written(&project.book.pages[at.0]));
     writeln!(
         out,
         "recorded {}: {} and {} written, {} refused, {failed} failed",
-        count(changed, "example"),
+        count(recorded.count(), "example"),
         count(written.recordings, "recording"),
         count(written.pages, "page"),
         refused.len()

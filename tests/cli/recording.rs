@@ -99,6 +99,7 @@ exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 4 examples on 2 pages
 removed expected/sub/b.toml
+removed expected/a.toml: goes
 recorded 3 examples: 2 recordings and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -191,6 +192,7 @@ stdout = '''
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+removed expected/a.toml: two
 recorded 1 example: 1 recording and 0 pages written, 0 refused, 0 failed
 
 "#]]);

@@ -305,3 +305,101 @@ fn what_differs_by_luck_is_not_blamed_on_what_was_varied() {
     project.write("page.md", page("", &code));
     assert_eq!(cause("--sandbox=off", &project), "random without a seed");
 }
+
+#[test]
+fn the_words_behind_an_output_may_hold_a_back_tick() {
+    let project = Project::new()
+        .with("verify.toml", "output = \"page\"\n")
+        .with(
+            "page.md",
+            "# One\n\n```python\nprint('~~~')\n```\n\n~~~output title=`x`\nold\n~~~\n",
+        );
+    project.record_and_settle();
+    project.file_is(
+        "page.md",
+        str![[r#"
+# One
+
+```python
+print('~~~')
+```
+
+~~~~output title=`x`
+~~~
+~~~~
+
+"#]],
+    );
+}
+
+#[test]
+fn the_step_is_named_that_a_block_cannot_hold() {
+    let project = Project::book().with(
+        "page.md",
+        "# One\n\n```pycon\n>>> 1 + 1\n2\n>>> print('>>> x')\ny\n```\n",
+    );
+    let ran = project.verify("record");
+    let wanted = "the block cannot hold what `print('>>> x')` printed; print it";
+    assert!(ran.stdout.contains(wanted), "{}", ran.text());
+}
+
+#[test]
+fn a_renamed_page_has_not_run_before() {
+    let project = Project::book().with("old.md", page("", "print(1)"));
+    project.record_and_settle();
+    // What all sessions stand on is another thing now.
+    project.write("verify.toml", "[environment]\nREGION = \"eu\"\n");
+    let why = |project: &Project| {
+        let explained = project.verify("--explain one/1").stdout;
+        let line = explained.lines().find(|line| line.contains("(one/1) "));
+        let why = line.and_then(|line| line.split_once("(one/1) "));
+        why.unwrap_or_else(|| panic!("{explained}")).1.to_owned()
+    };
+    assert!(why(&project).starts_with("ran: changed since: "));
+    fs::rename(project.path("old.md"), project.path("new.md")).unwrap();
+    assert_eq!(why(&project), "ran: it has not run here before");
+}
+
+#[test]
+fn a_session_of_which_nothing_runs_did_not_run() {
+    let project = Project::new().with("page.md", page("skip=reason", "print(1)"));
+    project.verify("--explain one/1").is(str![[r#"
+exit status 0
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
+✓ page.md  1 skipped
+  page.md:3 (one/1) did not run: none of its examples runs here
+0 verified, 0 ran, 0 failed, 0 unrecorded, 0 blocked, 1 skipped, 0 illustrative in [TIME]
+
+"#]]);
+}
+
+#[test]
+fn carriage_returns_alone_are_what_leaves_a_fence_open() {
+    let lines = page("", "print(1)").replace('\n', "\r");
+    let project = Project::new().with("page.md", lines);
+    project.verify("").is(str![[r#"
+exit status 2
+--- stdout
+error: page.md:5: lines of this page end in carriage returns alone, so that its fences are not found: save it with line feeds
+1 problem; nothing was run
+
+"#]]);
+}
+
+#[test]
+fn half_a_pair_of_surrogates_is_recorded_as_python_prints_it() {
+    let code = "raise ValueError('a\\ud800b')";
+    let project = Project::book().with("page.md", page("raises=ValueError", code));
+    project.record_and_settle();
+    let recorded = project.read("expected/page.toml");
+    assert!(recorded.contains(r"ValueError: a\ud800b"), "{recorded}");
+    project.write("page.md", page("", code));
+    let ran = project.verify("");
+    assert!(
+        ran.stdout.contains(r"ValueError: a\ud800b"),
+        "{}",
+        ran.text()
+    );
+    assert!(!ran.stdout.contains('\u{fffd}'), "{}", ran.text());
+}
