@@ -311,7 +311,9 @@ const SUSPECTS: [(Rule, Cause); 11] = [
 ];
 
 /// Words of an example that print numbers which vary from run to run, what these may be, and what they are.
-const WORDS: [(&[&str], Option<Range<u32>>, Cause); 7] = [
+type Words = (&'static [&'static str], Option<Range<u32>>, Cause);
+
+const WORDS: [Words; 7] = [
     (&["getpid", "getppid", ".pid"], Some(1..1 << 22), Cause::Pid),
     (
         &["getsockname", "server_"],

@@ -73,6 +73,10 @@ pub struct Written {
 }
 
 impl Written {
+    pub fn has_passed_over(&self, page: &Page) -> bool {
+        self.passed_over.iter().any(|(name, _)| *name == page.name)
+    }
+
     pub fn is_nothing(&self) -> bool {
         self.recordings == 0
             && self.pages == 0

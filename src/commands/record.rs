@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Project, Status, interpreters, nothing_to_run, settings};
-use crate::book::{self, Page};
+use crate::book;
 use crate::check::SessionPlan;
 use crate::cli;
 use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
 use crate::kept;
-use crate::record::{self, Draft, PassedOver};
+use crate::record::{self, Draft, PassedOver, Written};
 use crate::report::Event;
 use crate::report::human::count;
 use crate::schedule;
@@ -53,22 +53,14 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
     }
-    // Without `--python` the versions that the project records for; the first of them is the base.
-    let mut requests = interpreters(&arguments.run.python);
-    if arguments.run.python.is_empty() && !project.config.python.is_empty() {
-        requests = project
-            .config
-            .python
-            .iter()
-            .map(|version| Some(Request::parse(version)))
-            .collect();
-    }
+    // Recordings of examples that are gone can be removed without a Python.
+    let requests = if plans.is_empty() {
+        Vec::new()
+    } else {
+        requests(arguments, &project)
+    };
     let mut draft = Draft::new(project.recordings.clone());
     let mut failed = 0;
-    if plans.is_empty() {
-        // Recordings of examples that are gone can be removed without a Python.
-        requests.clear();
-    }
     for request in &requests {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
         failed += project.record_on(
@@ -101,28 +93,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     if plans.is_empty() && written.is_nothing() && arguments.run.shard.is_none() {
         return Ok(nothing_to_run(&project));
     }
-    let here = std::env::current_dir()
-        .and_then(|path| path.canonicalize())
-        .unwrap_or_default();
-    let is_written = |page: &Page| {
-        !written
-            .passed_over
-            .iter()
-            .any(|(name, _)| *name == page.name)
-    };
-    for file in &written.removed {
-        writeln!(out, "removed {}", book::display_name(file, &here))?;
-    }
-    let pages = project.book.pages.iter().zip(&project.recordings);
-    for ((page, recording), _) in pages.zip(&whole).filter(|(_, whole)| **whole) {
-        let file = page.recording.as_ref();
-        let kept = file.filter(|file| is_written(page) && !written.removed.contains(file));
-        for id in record::orphaned_entries(page, recording) {
-            if let Some(file) = kept {
-                writeln!(out, "removed {}: {id}", book::display_name(file, &here))?;
-            }
-        }
-    }
+    tell_removed(&project, &written, &whole, &mut out)?;
     for (page, reason) in &written.passed_over {
         let reason = match reason {
             PassedOver::ChangedMeanwhile => {
@@ -136,7 +107,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     }
     let recorded = changed
         .iter()
-        .filter(|at| is_written(&project.book.pages[at.0]));
+        .filter(|at| !written.has_passed_over(&project.book.pages[at.0]));
     writeln!(
         out,
         "recorded {}: {} and {} written, {} refused, {failed} failed",
@@ -152,6 +123,17 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
             Status::Failed
         },
     )
+}
+
+/// Without `--python` the versions that the project records for; the first of them is the base.
+fn requests(arguments: &cli::Record, project: &Project) -> Vec<Option<Request>> {
+    if !arguments.run.python.is_empty() || project.config.python.is_empty() {
+        return interpreters(&arguments.run.python);
+    }
+    let versions = project.config.python.iter();
+    versions
+        .map(|version| Some(Request::parse(version)))
+        .collect()
 }
 
 impl Project {
@@ -254,6 +236,39 @@ impl Project {
             })
             .collect()
     }
+}
+
+/// Names the files and, where a recording stays, the entries of it that belong to no example any more.
+fn tell_removed(
+    project: &Project,
+    written: &Written,
+    whole: &[bool],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let here = std::env::current_dir()
+        .and_then(|path| path.canonicalize())
+        .unwrap_or_default();
+    for file in &written.removed {
+        writeln!(out, "removed {}", book::display_name(file, &here))?;
+    }
+    for ((page, recording), is_whole) in project
+        .book
+        .pages
+        .iter()
+        .zip(&project.recordings)
+        .zip(whole)
+    {
+        let Some(file) = &page.recording else {
+            continue;
+        };
+        if !is_whole || written.has_passed_over(page) || written.removed.contains(file) {
+            continue;
+        }
+        for id in record::orphaned_entries(page, recording) {
+            writeln!(out, "removed {}: {id}", book::display_name(file, &here))?;
+        }
+    }
+    Ok(())
 }
 
 fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
