@@ -546,8 +546,10 @@ fn is_in_section(page: &Page, example: &Example, wanted: &str) -> bool {
 
 /// `id`, `page.md::id`, or `page.md:12` for the example on that line.
 fn is_named(page: &Page, example: &Example, wanted: &str) -> bool {
-    let is_page =
-        |name: &str| Path::new(&page.name).ends_with(name.strip_prefix("./").unwrap_or(name));
+    let is_page = |name: &str| {
+        page.file.ends_with(name.strip_prefix("./").unwrap_or(name))
+            || config::absolute(Path::new(name)).is_ok_and(|file| file == page.file)
+    };
     if let Some((name, id)) = wanted.split_once("::") {
         return is_page(name) && example.id == id;
     }

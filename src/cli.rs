@@ -43,6 +43,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Record new and changed outputs, after several runs have shown that they are stable
+    #[command(mut_arg("format", |format| format.hide(true)), mut_arg("output", |output| output.hide(true)))]
     Record(Record),
     /// Check what is saved, as soon as it is saved
     #[command(after_help = WATCH)]

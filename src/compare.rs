@@ -236,6 +236,15 @@ fn as_text(bytes: &[u8]) -> Option<&str> {
         .filter(|text| !text.contains('\0'))
 }
 
+/// A file that an example made, for a person: text as it is, of anything else what can be said of it.
+pub fn readable(file: &[u8]) -> String {
+    let picture = || Some(Picture::decode(file)?.describe(None));
+    let text = || Some(as_text(file).filter(|text| !text.is_empty())?.to_owned());
+    picture()
+        .or_else(text)
+        .unwrap_or_else(|| format!("{} bytes", file.len()))
+}
+
 fn describe_bytes(bytes: &[u8], at: usize) -> String {
     let there: Vec<String> = bytes
         .iter()

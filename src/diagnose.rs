@@ -26,6 +26,7 @@ pub enum Cause {
     Pid,
     Thread,
     Id,
+    References,
     Version,
     Rounding,
     SetOrder,
@@ -57,6 +58,7 @@ impl Cause {
             Cause::Pid => "process id",
             Cause::Thread => "thread identifier",
             Cause::Id => "identity of an object, or another large number",
+            Cause::References => "number of references to an object",
             Cause::Version => "version of Python",
             Cause::Rounding => "rounding of floats",
             Cause::SetOrder => "set order",
@@ -88,6 +90,7 @@ impl Cause {
             Cause::Pid => "do not print the process id",
             Cause::Thread => "name the threads and print the names",
             Cause::Id => "compare with `is` and print the result",
+            Cause::References => "print by how much it changes",
             Cause::Version => "print `sys.version_info >= (3, 12)`",
             Cause::Rounding => "print it rounded, such as `{value:.6g}`",
             Cause::SetOrder => "print `sorted(…)` of the set",
@@ -154,6 +157,31 @@ pub fn diagnose(a: &str, b: &str, context_a: &Context, context_b: &Context) -> D
 }
 
 impl Diagnosis {
+    /// What numbers are that vary in no form of their own, by the words of the example that printed them or of one before
+    /// it, the nearest first.
+    #[must_use]
+    pub fn in_words_of<'s>(mut self, mut sources: impl Iterator<Item = &'s str>) -> Diagnosis {
+        if self.cause != Cause::Random {
+            return self;
+        }
+        let varying: Vec<&str> = self.lines.iter().flat_map(differing_numbers).collect();
+        let cause_in = |source: &str| {
+            let says = |words: &[&str]| words.iter().any(|word| source.contains(word));
+            let may_be = |limits: &Range<u32>| {
+                let number =
+                    |text: &&str| text.parse().is_ok_and(|number| limits.contains(&number));
+                varying.iter().all(number)
+            };
+            let found = WORDS
+                .iter()
+                .find(|(words, limits, _)| says(words) && limits.as_ref().is_none_or(may_be));
+            found.map(|(.., cause)| *cause)
+        };
+        self.cause = sources.find_map(cause_in).unwrap_or(Cause::Unknown);
+        self.advice = advice(self.cause, &self.rules);
+        self
+    }
+
     /// What the difference means where this factor alone made it: form alone cannot tell whether lines
     /// changed places by their hashes or by their threads.
     #[must_use]
@@ -282,6 +310,23 @@ const SUSPECTS: [(Rule, Cause); 11] = [
     (Rule::Spaces, Cause::Unknown),
 ];
 
+/// Words of an example that print numbers which vary from run to run, what these may be, and what they are.
+type Words = (&'static [&'static str], Option<Range<u32>>, Cause);
+
+const WORDS: [Words; 7] = [
+    (&["getpid", "getppid", ".pid"], Some(1..1 << 22), Cause::Pid),
+    (
+        &["getsockname", "server_"],
+        Some(1 << 10..1 << 16),
+        Cause::Port,
+    ),
+    (&["getrefcount"], Some(1..u32::MAX), Cause::References),
+    (&["native_id"], Some(1..1 << 22), Cause::Thread),
+    (&["hash("], None, Cause::Hash),
+    (&["rand", "rng", "secrets", "shuffle"], None, Cause::Random),
+    (&["perf_counter", "monotonic", "time()"], None, Cause::Time),
+];
+
 /// How many pairs of lines a [`Diagnosis`] keeps.
 const SHOWN_LINES: usize = 5;
 
@@ -379,6 +424,14 @@ fn sorted<'t>(parts: impl Iterator<Item = &'t str>) -> String {
     parts.join("\n")
 }
 
+/// The numbers of two lines that are not the same in both.
+fn differing_numbers((a, b): &(String, String)) -> Vec<&str> {
+    let numbers = |line| NUMBERS.find_iter(line).map(|found| found.as_str());
+    let pairs = numbers(a.as_str()).zip(numbers(b.as_str()));
+    let differing = pairs.filter(|(one, other)| one != other);
+    differing.flat_map(|(one, other)| [one, other]).collect()
+}
+
 /// Pairs of lines that differ once the equal beginning and end are left off.
 fn differing_lines(a: &str, b: &str) -> Vec<(String, String)> {
     let (a, b): (Vec<&str>, Vec<&str>) = (
@@ -438,6 +491,27 @@ mod tests {
         ] {
             assert_eq!(because(text.0, text.1, factor), wanted, "{factor:?}");
         }
+    }
+
+    #[test]
+    fn the_words_of_an_example_say_what_its_numbers_are() {
+        let cause = |a: &str, b: &str, sources: &[&str]| {
+            let found = diagnose(a, b, &Context::default(), &Context::default());
+            found.in_words_of(sources.iter().copied()).cause
+        };
+        assert_eq!(cause("2092", "2094", &["print(os.getpid())"]), Cause::Pid);
+        let port = "print(s.getsockname()[1])";
+        assert_eq!(cause("34873", "33475", &[port]), Cause::Port);
+        assert_eq!(cause("80 1", "90 1", &[port]), Cause::Unknown, "too small");
+        let before = ["print(pid)", "pid = os.getpid()"];
+        assert_eq!(cause("is 7", "is 8", &before), Cause::Pid);
+        let both = "os.getpid(); random.random()";
+        assert_eq!(cause("0.25", "0.75", &[both]), Cause::Random, "no id");
+        let count = "print(sys.getrefcount(None))";
+        assert_eq!(cause("5448", "5443", &[count]), Cause::References);
+        assert_eq!(cause("1", "2", &["print(measure())"]), Cause::Unknown);
+        let order = ("['a', 'b']", "['b', 'a']");
+        assert_eq!(cause(order.0, order.1, &[count]), Cause::ItemOrder);
     }
 
     #[test]

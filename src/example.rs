@@ -125,10 +125,12 @@ pub fn find(document: &Document, page: &str, stem: &str) -> (Examples, Vec<Probl
     let mut above: Option<usize> = None;
     for (index, block) in document.blocks.iter().enumerate() {
         if !block.closed {
-            finder.problem(
-                block.line,
-                "this fence is never closed: add a line that closes it".to_owned(),
-            );
+            let message = if page.replace("\r\n", "\n").contains('\r') {
+                "lines of this page end in carriage returns alone, so that its fences are not found: save it with line feeds"
+            } else {
+                "this fence is never closed: add a line that closes it"
+            };
+            finder.problem(block.line, message.to_owned());
             continue;
         }
         above = finder.take(index, block, above);

@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
-use crate::book::{At, Book};
+use crate::book::{At, Book, Page};
 use crate::check::{Results, SessionPlan};
 use crate::conditions::{Conditions, Factor};
 use crate::diagnose::{self, Cause, Diagnosis, Reason};
+use crate::example::Example;
 use crate::normalize::{Context, Rule, apply_bytes};
 use crate::outcome::{Ending, Outcome};
 use crate::report::ExampleResult;
@@ -100,7 +101,8 @@ pub fn shake(
             return None;
         }
         let before = &first.examples[&at];
-        let rules = &book.pages[at.0].examples[at.1].attributes.normalize;
+        let page = &book.pages[at.0];
+        let rules = &page.examples[at.1].attributes.normalize;
         // What was cut off lacks the rest of its output, which says nothing of the cause.
         if let Some(how) = cut_off(&seen.outcome.ending) {
             return Some(Reason::FailedAgain(how));
@@ -113,7 +115,7 @@ pub fn shake(
         );
         Some(difference.map_or_else(
             || Reason::FailedAgain("it failed when it was run again".to_owned()),
-            |diagnosis| Reason::Unstable(Box::new(diagnosis)),
+            |diagnosis| Reason::Unstable(Box::new(diagnosis.in_words_of(sources(page, at.1)))),
         ))
     };
     let mut found = BTreeMap::new();
@@ -142,6 +144,11 @@ pub fn shake(
         found.extend(unlucky.into_iter().map(|(at, reason)| (at, (run, reason))));
     }
     Ok(found)
+}
+
+/// The source of an example, and of those before it on its page, the nearest first.
+pub fn sources(page: &Page, position: usize) -> impl Iterator<Item = &str> {
+    page.examples[..=position].iter().rev().map(Example::source)
 }
 
 /// How an example was kept from coming to its end.
@@ -180,6 +187,9 @@ pub fn sessions_of(plans: &[SessionPlan], examples: &BTreeSet<At>) -> Vec<Sessio
     plans.iter().filter(has_one).cloned().collect()
 }
 
+/// How often an example has to do the same with nothing varied before what was varied is blamed.
+const MORE_RUNS: usize = 4;
+
 /// Finds out why examples differed in `proof`, which was made under `conditions`: by themselves, or by one
 /// of the things that were varied. What is not in the answer may differ so: it depends on something that
 /// every session has the same, or on what only the experiment changed.
@@ -203,10 +213,10 @@ pub fn causes(
             .filter_map(|&at| Some((at, differs(at, &plain)?))),
     );
     open.retain(|at| !found.contains_key(at));
-    let mut tolerated = BTreeSet::new();
+    let (mut tolerated, mut blamed) = (BTreeSet::new(), BTreeSet::new());
     for &factor in &conditions.varied {
         if open.is_empty() {
-            return Ok(found);
+            break;
         }
         let alone = again(&sessions_of(plans, &open), &conditions.only(factor))?;
         for &at in &open {
@@ -217,11 +227,27 @@ pub fn causes(
                 }
                 Some(reason) => {
                     found.insert(at, because_of(factor, reason));
+                    blamed.insert(at);
                 }
             }
         }
         open.retain(|at| !found.contains_key(at));
     }
+    // What varies by itself now and then may have agreed in one run with nothing varied, and not in the next.
+    for _ in 0..MORE_RUNS {
+        if blamed.is_empty() {
+            break;
+        }
+        let plain = again(&sessions_of(plans, &blamed), &Conditions::default())?;
+        blamed.retain(|&at| match differs(at, &plain) {
+            Some(reason) => {
+                found.insert(at, reason);
+                false
+            }
+            None => true,
+        });
+    }
+    tolerated.retain(|at| open.contains(at));
     // What nothing alone brings out varies now and then, or by several things together.
     let mut real = conditions.clone();
     real.varied

@@ -90,6 +90,20 @@ pub struct Written {
     pub without_output: Vec<(String, usize)>,
 }
 
+impl Written {
+    pub fn has_passed_over(&self, page: &Page) -> bool {
+        self.passed_over.iter().any(|(name, _)| *name == page.name)
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.recordings == 0
+            && self.pages == 0
+            && self.files == 0
+            && self.passed_over.is_empty()
+            && self.removed.is_empty()
+    }
+}
+
 /// Why a page is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassedOver {
@@ -140,8 +154,12 @@ impl Draft {
         }
         let mut refused: BTreeMap<At, Reason> = BTreeMap::new();
         let differs = |at: At, proof: &Proof| {
-            let example = &book.pages[at.0].examples[at.1];
-            refuted(example, &candidates[&at], proof.examples.get(&at))
+            refuted(
+                &book.pages[at.0],
+                at.1,
+                &candidates[&at],
+                proof.examples.get(&at),
+            )
         };
         for number in 1..run.config.proof_runs {
             let is_open = |at: &At| !refused.contains_key(at);
@@ -169,8 +187,8 @@ impl Draft {
             if let Change::Block(edits) = &candidate.change
                 && !says_what_happened(run.config, page, position, edits, &candidate)
             {
-                let reason = "the block cannot hold what it printed; print it in another way, such as by `repr(…)`";
-                self.refuse(book, at, Reason::FailedAgain(reason.to_owned()));
+                let reason = unable(with_edits(run.config, page, position, edits, &candidate));
+                self.refuse(book, at, reason);
                 continue;
             }
             self.changed.insert(at);
@@ -709,12 +727,18 @@ pub fn may_be_recorded(verdict: &Verdict) -> bool {
 }
 
 /// Why another run forbids recording this, if it does.
-fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Option<Reason> {
+fn refuted(
+    page: &Page,
+    position: usize,
+    candidate: &Candidate,
+    again: Option<&Seen>,
+) -> Option<Reason> {
     let Some(again) = again else {
         return Some(Reason::FailedAgain(
             "it was not reached when its session was run again".to_owned(),
         ));
     };
+    let example = &page.examples[position];
     let rules = &example.attributes.normalize;
     let matching = Matching {
         wildcards: false,
@@ -728,6 +752,7 @@ fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Op
     let first = (&candidate.outcome, &candidate.context);
     let second = (&again.outcome, &again.context);
     if let Some(diagnosis) = proof::difference(rules, first, second, &same) {
+        let diagnosis = diagnosis.in_words_of(proof::sources(page, position));
         return Some(Reason::Unstable(Box::new(diagnosis)));
     }
     ended_otherwise(&first.0.ending, &second.0.ending)
@@ -789,9 +814,20 @@ fn says_what_happened(
     candidate: &Candidate,
 ) -> bool {
     // Python reads no source with a NUL in it, though the page would show what happened.
-    if edits.iter().any(|(_, text)| text.contains('\0')) {
-        return false;
-    }
+    let is_source = edits.iter().all(|(_, text)| !text.contains('\0'));
+    is_source
+        && with_edits(config, page, position, edits, candidate)
+            .is_some_and(|verdict| !verdict.is_failure())
+}
+
+/// What would be said of an example on the page with these edits; `None` where it would be another page.
+fn with_edits(
+    config: &Config,
+    page: &Page,
+    position: usize,
+    edits: &[Edit],
+    candidate: &Candidate,
+) -> Option<Verdict> {
     let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
     let terms = Terms {
         recorded: None,
@@ -800,8 +836,21 @@ fn says_what_happened(
         doctest: config.doctest,
         context: &candidate.context,
     };
-    found.examples.len() == page.examples.len()
-        && !verdict::judge(&found.examples[position], &candidate.outcome, &terms).is_failure()
+    (found.examples.len() == page.examples.len())
+        .then(|| verdict::judge(&found.examples[position], &candidate.outcome, &terms))
+}
+
+/// Why a block is not edited, with the step that even then would not say what happened, if one alone can be named.
+fn unable(with_edits: Option<Verdict>) -> Reason {
+    let step = match with_edits {
+        Some(Verdict::Failed(Failure::Steps(steps))) => steps.into_iter().next(),
+        _ => None,
+    };
+    let source = step.and_then(|step| Some(format!("`{}`", step.source.lines().next()?)));
+    let what = source.as_deref().unwrap_or("it");
+    Reason::FailedAgain(format!(
+        "the block cannot hold what {what} printed; print it in another way, such as by `repr(…)`"
+    ))
 }
 
 /// Edits of what a file's own page claims that it prints.

@@ -246,12 +246,14 @@ fn info(shown: &Block) -> &str {
 /// A fence for an output, from its first character to its last. The first line's prefix is the caller's.
 fn fence(page: &str, prefix: &str, info: &str, text: &str) -> String {
     let line_end = line_end(page);
+    // Words with a back-tick cannot stand behind back-ticks.
+    let mark = if info.contains('`') { '~' } else { '`' };
     let longest = text
         .lines()
-        .map(|line| line.trim_start().chars().take_while(|&c| c == '`').count())
+        .map(|line| line.trim_start().chars().take_while(|&c| c == mark).count())
         .max()
         .unwrap_or(0);
-    let marks = "`".repeat(longest.max(2) + 1);
+    let marks = mark.to_string().repeat(longest.max(2) + 1);
     let mut block = format!("{marks}{info}{line_end}");
     for line in text.split_inclusive('\n') {
         let line = line.strip_suffix('\n').unwrap_or(line);

@@ -162,6 +162,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "check",
             "conditions",
             "diagnose",
+            "example",
             "normalize",
             "outcome",
             "report",

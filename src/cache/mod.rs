@@ -167,7 +167,7 @@ impl Cache {
     fn why_not(&self, known: &Known, session: &Session<'_>, parts: &Parts, count: usize) -> Why {
         let name = session_name(session);
         let Some(before) = known.sessions.iter().find(|entry| entry.name == name) else {
-            let others = self.changed_ground();
+            let others = self.changed_ground(&session.page.key);
             return if known.sessions.is_empty() && !others.is_empty() {
                 Why::Changed(others)
             } else {
@@ -192,10 +192,11 @@ impl Cache {
         Why::Changed(changed)
     }
 
-    /// In which parts this ground differs from the one that was used before it.
-    fn changed_ground(&self) -> Vec<String> {
+    /// In which parts this ground differs from the last other one on which a page was known.
+    fn changed_ground(&self, page: &str) -> Vec<String> {
+        let name = file_name(page);
         let mut others = self.grounds();
-        others.retain(|(_, ground)| *ground != self.ground);
+        others.retain(|(_, ground)| *ground != self.ground && ground.join(&name).exists());
         let Some((_, latest)) = others.last() else {
             return Vec::new();
         };
@@ -290,7 +291,7 @@ impl Cache {
     }
 
     fn file(&self, page: &str) -> PathBuf {
-        self.ground.join(Digest::of(page.as_bytes()).short())
+        self.ground.join(file_name(page))
     }
 
     /// Ties an entry to its place.
@@ -298,6 +299,10 @@ impl Cache {
         let ground = self.ground.file_name().unwrap_or_default();
         format!("{} {page}", ground.to_string_lossy())
     }
+}
+
+fn file_name(page: &str) -> String {
+    Digest::of(page.as_bytes()).short()
 }
 
 /// Removes the oldest grounds, then the oldest pages of this one, until the rest is small enough.
@@ -487,6 +492,8 @@ pub enum Why {
     Changed(Vec<String>),
     /// Its results are not kept, for this reason.
     NeverKept(String),
+    /// None of its examples is one that runs here.
+    Idle,
     /// `--no-cache`, or there is no place to keep anything.
     NotAsked,
 }
@@ -498,6 +505,7 @@ impl fmt::Display for Why {
             Why::New => out.write_str("ran: it has not run here before"),
             Why::Changed(what) => write!(out, "ran: changed since: {}", what.join(", ")),
             Why::NeverKept(reason) => write!(out, "ran: its last results were not kept: {reason}"),
+            Why::Idle => out.write_str("did not run: none of its examples runs here"),
             Why::NotAsked => out.write_str("ran: no cache is used"),
         }
     }

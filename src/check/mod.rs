@@ -107,6 +107,10 @@ pub fn plan(book: &Book, config: &Config, selection: &Selection) -> Vec<SessionP
             else {
                 continue;
             };
+            // Files are there for other examples: without one of those, nobody looks at them.
+            if !selected.iter().any(|&at| is_judged(&page.examples[at])) {
+                continue;
+            }
             let rest = examples.split_off(last + 1);
             plans.push(SessionPlan {
                 page: number,
@@ -466,7 +470,7 @@ fn recall<'a>(book: &'a Book, plan: &SessionPlan, found: &Found) -> SessionResul
     let with_verdict = plan
         .examples
         .iter()
-        .filter(|&&position| !matches!(page.examples[position].kind, Kind::File(_)));
+        .filter(|&&position| is_judged(&page.examples[position]));
     let results = found.results().into_iter().flatten();
     let results = with_verdict
         .zip(results)
@@ -523,12 +527,17 @@ impl<'a> Run<'a> {
     }
 }
 
-/// How many selected examples of a session get a verdict, which files for other examples don't.
+/// Whether an example gets a verdict, which files for other examples don't.
+pub fn is_judged(example: &Example) -> bool {
+    !matches!(example.kind, Kind::File(_))
+}
+
+/// How many selected examples of a session get a verdict.
 fn judged(book: &Book, plan: &SessionPlan) -> usize {
     let examples = &book.pages[plan.page].examples;
     plan.selected
         .iter()
-        .filter(|&&at| !matches!(examples[at].kind, Kind::File(_)))
+        .filter(|&&at| is_judged(&examples[at]))
         .count()
 }
 

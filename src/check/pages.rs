@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 
 use super::runner::SessionResults;
-use super::{Keeping, Results, Run, SessionPlan, Tell};
+use super::{Keeping, Results, Run, SessionPlan, Tell, is_judged};
 use crate::cache::{Ran, Unchanged, WholePage, Why};
 use crate::digest::Digest;
 use crate::protocol::Protections;
@@ -187,11 +187,11 @@ impl<'a> Pages<'a> {
         Ok(self.results)
     }
 
-    /// Pages without examples need no second look either.
+    /// Pages on which nothing runs need no second look either.
     fn keep_empty_pages(&mut self, keeping: &Keeping<'_>) {
         for (number, page) in self.run.book.pages.iter().enumerate() {
             let text = keeping.texts[number];
-            if page.examples.is_empty()
+            if !page.examples.iter().any(is_judged)
                 && keeping.whole[number]
                 && keeping.cache.unchanged(&page.key, text).is_none()
             {

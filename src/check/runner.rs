@@ -276,13 +276,18 @@ impl<'a> Runner<'_, 'a> {
             return Ok(None);
         }
         let ran = self.keep(host, plan, found, &results, &watched);
+        let why = if results.iter().all(|result| result.outcome.is_none()) {
+            Why::Idle
+        } else {
+            found.map_or(Why::NotAsked, |found| found.why.clone())
+        };
         // What stands before a selected example had to run, and is not reported.
         results.retain(|result| plan.selected.contains(&result.at.1));
         Ok(Some(SessionResults {
             results,
             context,
             rerun,
-            why: found.map_or(Why::NotAsked, |found| found.why.clone()),
+            why,
             key: found.map(Found::key),
             ran,
             again,

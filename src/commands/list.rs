@@ -69,13 +69,27 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
 }
 
 fn listed(page: &Page, example: &Example, runs_consoles: bool) -> serde_json::Value {
-    let attributes = &example.attributes;
     let kind = match &example.kind {
         Kind::Module(_) => "module",
         Kind::Transcript(_) => "transcript",
         Kind::Console(_) => "console",
         Kind::File(_) => "file",
     };
+    serde_json::json!({
+        "page": page.name,
+        "line": example.block.line,
+        "id": example.id,
+        "section": example.section,
+        "heading": example.heading,
+        "kind": kind,
+        "becomes": becomes(example, runs_consoles),
+        "source": example.source(),
+    })
+}
+
+/// What becomes of an example, as far as its page says it.
+pub(super) fn becomes(example: &Example, runs_consoles: bool) -> String {
+    let attributes = &example.attributes;
     let mut becomes = match (&attributes.skip, &attributes.norun, &example.kind) {
         (Some(reason), _, _) => format!("skipped: {reason}"),
         (None, Some(reason), _) => format!("not run: {reason}"),
@@ -104,14 +118,5 @@ fn listed(page: &Page, example: &Example, runs_consoles: bool) -> serde_json::Va
     for need in &attributes.requires {
         becomes.push_str(&format!(", needs {need}"));
     }
-    serde_json::json!({
-        "page": page.name,
-        "line": example.block.line,
-        "id": example.id,
-        "section": example.section,
-        "heading": example.heading,
-        "kind": kind,
-        "becomes": becomes,
-        "source": example.source(),
-    })
+    becomes
 }

@@ -127,6 +127,8 @@ fn nothing_to_run(project: &Project) -> Status {
         "no example failed in the last run".to_owned()
     } else if !missing.is_empty() {
         format!("{}; `verify list` shows all", missing.join("; "))
+    } else if project.selected().next().is_some() {
+        "what is selected is there for other examples, as files".to_owned()
     } else {
         format!(
             "none of {} is selected; `verify list` shows them",

@@ -11,7 +11,7 @@ use std::process::Command as Process;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::book::{Book, Keyword, Page, Problem, Selection, Source};
+use crate::book::{At, Book, Keyword, Page, Problem, Selection, Source};
 use crate::cache::Cache;
 use crate::check::{self, Recordings, SessionPlan};
 use crate::cli;
@@ -140,6 +140,16 @@ impl Project {
         } else {
             self.selection.examples.push(target.to_owned());
         }
+    }
+
+    /// The examples that are meant, in page order.
+    pub(super) fn selected(&self) -> impl Iterator<Item = At> {
+        let pages = self.book.pages.iter().enumerate();
+        pages.flat_map(|(number, page)| {
+            let examples = page.examples.iter().enumerate();
+            let selected = examples.filter(|(_, example)| self.selection.contains(page, example));
+            selected.map(move |(position, _)| (number, position))
+        })
     }
 
     /// The sessions to run, and which shard of them that is.

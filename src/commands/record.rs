@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Project, Status, interpreters, nothing_to_run, settings};
+use crate::book;
 use crate::check::SessionPlan;
 use crate::cli;
 use crate::conditions::Conditions;
@@ -24,6 +25,11 @@ use crate::state::{self, LastRun};
 /// `verify record`
 pub fn record(arguments: &cli::Record) -> Result<Status> {
     schedule::watch_signals()?;
+    if arguments.report.format != cli::Format::Human || arguments.report.output.is_some() {
+        bail!(
+            "`verify record` tells people what it wrote, and has no `--format` or `--output`: for a report, run `verify` with them afterwards"
+        );
+    }
     if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
         && !arguments.in_ci
     {
@@ -37,9 +43,8 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         // What the other one has written is news to us.
         project = Project::load(&arguments.selection)?;
     }
-    let open_sinks = || Sinks::new(&arguments.report, false, false);
+    let mut sinks = Sinks::new(&arguments.report, false, false)?;
     if !project.problems.is_empty() {
-        let mut sinks = open_sinks()?;
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
@@ -48,22 +53,16 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     if plans.is_empty() && !project.selection.is_everything() {
         return Ok(nothing_to_run(&project));
     }
-    // Without `--python` the versions that the project records for; the first of them is the base.
-    let mut requests = interpreters(&arguments.run.python);
-    if arguments.run.python.is_empty() && !project.config.python.is_empty() {
-        requests = project
-            .config
-            .python
-            .iter()
-            .map(|version| Some(Request::parse(version)))
-            .collect();
-    }
+    // Recordings of examples that are gone can be removed without a Python.
+    let requests = if plans.is_empty() {
+        Vec::new()
+    } else {
+        requests(arguments, &project)
+    };
     let interpreters = requests
         .iter()
         .map(|request| project.interpreter(request.as_ref(), &arguments.run))
         .collect::<Result<Vec<_>>>()?;
-    // As in a check, an earlier report is kept until there is another.
-    let mut sinks = open_sinks()?;
     let prune = project.is_whole();
     let orphaned = if prune {
         record::orphaned_files(&project.book, &project.config)
@@ -97,11 +96,15 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
         &project.config.cache_directory(),
         &draft.settled(&project.book, &written),
     );
+    if plans.is_empty() && written.is_nothing() && arguments.part.shard.is_none() {
+        return Ok(nothing_to_run(&project));
+    }
     let is_good = draft.refused.is_empty() && failed == 0 && written.passed_over.is_empty();
     tell(
         &project,
         &draft,
         &written,
+        &whole,
         failed,
         &mut stdout(arguments.report.color),
     )?;
@@ -126,6 +129,7 @@ fn tell(
     project: &Project,
     draft: &Draft,
     written: &Written,
+    whole: &[bool],
     failed: usize,
     out: &mut dyn Write,
 ) -> Result<()> {
@@ -148,9 +152,7 @@ fn tell(
             file.display()
         )?;
     }
-    for file in &written.removed {
-        writeln!(out, "removed {}", file.display())?;
-    }
+    tell_removed(project, draft, written, whole, out)?;
     for (page, line) in &written.without_output {
         writeln!(
             out,
@@ -174,6 +176,10 @@ fn tell(
         };
         writeln!(out, "{page} {reason}")?;
     }
+    let recorded = draft
+        .changed
+        .iter()
+        .filter(|at| !written.has_passed_over(&project.book.pages[at.0]));
     let (recordings, pages) = (
         count(written.recordings, "recording"),
         count(written.pages, "page"),
@@ -185,10 +191,21 @@ fn tell(
     writeln!(
         out,
         "recorded {}: {what} written, {} refused, {failed} failed",
-        count(draft.changed.len(), "example"),
+        count(recorded.count(), "example"),
         draft.refused.len()
     )?;
     Ok(())
+}
+
+/// Without `--python` the versions that the project records for; the first of them is the base.
+fn requests(arguments: &cli::Record, project: &Project) -> Vec<Option<Request>> {
+    if !arguments.run.python.is_empty() || project.config.python.is_empty() {
+        return interpreters(&arguments.run.python);
+    }
+    let versions = project.config.python.iter();
+    versions
+        .map(|version| Some(Request::parse(version)))
+        .collect()
 }
 
 impl Project {
@@ -299,6 +316,37 @@ impl Project {
             })
             .collect()
     }
+}
+
+/// Names the files and, where a recording stays, the entries of it that belong to no example any more.
+fn tell_removed(
+    project: &Project,
+    draft: &Draft,
+    written: &Written,
+    whole: &[bool],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let here = std::env::current_dir()
+        .and_then(|path| path.canonicalize())
+        .unwrap_or_default();
+    for file in &written.removed {
+        writeln!(out, "removed {}", book::display_name(file, &here))?;
+    }
+    for (number, page) in project.book.pages.iter().enumerate() {
+        let (recording, now) = (&project.recordings[number], &draft.recordings[number]);
+        let Some(file) = &page.recording else {
+            continue;
+        };
+        if !whole[number] || written.has_passed_over(page) || written.removed.contains(file) {
+            continue;
+        }
+        let is_kept = |id: &str| now.examples.iter().any(|entry| entry.id == id);
+        let orphaned = record::orphaned_entries(page, recording);
+        for id in orphaned.iter().filter(|id| !is_kept(id)) {
+            writeln!(out, "removed {}: {id}", book::display_name(file, &here))?;
+        }
+    }
+    Ok(())
 }
 
 fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {

@@ -1,21 +1,28 @@
 //! `verify show TARGET`: all that an example does, beside all that is recorded of it.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io::{self, Write};
 
 use anyhow::Result;
 
+use super::list::becomes;
 use super::{Project, Status, interpreters, nothing_to_run, settings};
+use crate::book::{At, Page};
 use crate::check;
 use crate::cli;
 use crate::compare;
+use crate::config::Config;
+use crate::example::Example;
 use crate::interpreter::Interpreter;
-use crate::outcome::Ending;
-use crate::recording;
-use crate::report::human::Human;
-use crate::report::{Event, Reporter as _};
+use crate::outcome::{Ending, Resource};
+use crate::recording::Expected;
+use crate::report::human::{self, Human};
+use crate::report::{Event, ExampleResult, Reporter as _};
 use crate::schedule;
 use crate::sinks::stdout;
 use crate::state::LastRun;
+use crate::verdict::Verdict;
 
 /// `verify show TARGET`
 pub fn show(arguments: &cli::Show) -> Result<Status> {
@@ -28,7 +35,7 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
         return Ok(Status::Problems);
     }
     let plans = check::plan(&project.book, &project.config, &project.selection);
-    if plans.is_empty() {
+    if project.selected().next().is_none() {
         return Ok(nothing_to_run(&project));
     }
     let settings = settings(&arguments.run, &project.config);
@@ -38,65 +45,117 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
         let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
         let results = project.run(&interpreter, &plans, &settings, &last_run, &mut |_| Ok(()))?;
         let version = check::version(&interpreter);
-        for page in &results.pages {
-            for result in &page.examples {
-                if result.verdict.is_failure() {
-                    status = Status::Failed;
-                }
-                let recorded = project.recordings[page.number]
-                    .examples
-                    .iter()
-                    .find(|recorded| recorded.id == result.example.id);
-                shown(
-                    result,
-                    &interpreter,
-                    recorded
-                        .map(|recorded| recorded.expected_for(&version))
-                        .as_ref(),
-                    &mut out,
-                )?;
+        let results = results.pages.iter().flat_map(|page| &page.examples);
+        let results: HashMap<At, &ExampleResult<'_>> =
+            results.map(|result| (result.at, result)).collect();
+        for at in project.selected() {
+            let page = &project.book.pages[at.0];
+            let example = &page.examples[at.1];
+            if !check::is_judged(example) {
+                not_judged(page, example, &project.config, &mut out)?;
+                continue;
             }
+            let Some(result) = results.get(&at) else {
+                // In another shard.
+                continue;
+            };
+            if result.verdict.is_failure() {
+                status = Status::Failed;
+            }
+            shown(result, &interpreter, &mut out)?;
+            let mut recorded = project.recordings[at.0].examples.iter();
+            if let Some(recorded) = recorded.find(|recorded| recorded.id == result.example.id) {
+                self::recorded(&recorded.expected_for(&version), page, &mut out)?;
+            }
+            writeln!(out)?;
         }
     }
     Ok(status)
 }
 
-fn shown(
-    result: &crate::report::ExampleResult<'_>,
-    interpreter: &Interpreter,
-    recorded: Option<&recording::Expected>,
+/// An example without a verdict: it is there for others.
+fn not_judged(
+    page: &Page,
+    example: &Example,
+    config: &Config,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let strong = anstyle::Style::new().bold();
-    writeln!(
-        out,
-        "{strong}{}:{}  {}{strong:#}  {} on Python {}",
-        result.page.name,
-        result.example.block.line,
-        result.example.id,
-        result.verdict.word(),
-        interpreter.full_version
-    )?;
+    let becomes = becomes(example, config.console);
+    head(page, example, &becomes, out)?;
+    section(out, "source", example.source())?;
+    writeln!(out)
+}
+
+fn shown(
+    result: &ExampleResult<'_>,
+    interpreter: &Interpreter,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let verdict = &result.verdict;
+    let why = match verdict {
+        Verdict::Failed(_) | Verdict::Unrecorded => format!(": {}", human::headline(verdict)),
+        other => human::why(other),
+    };
+    let (word, version) = (verdict.word(), &interpreter.full_version);
+    let becomes = format!("{word} on Python {version}{why}");
+    head(result.page, result.example, &becomes, out)?;
     section(out, "source", result.example.source())?;
-    if let Some(outcome) = &result.outcome {
+    human::differences(result, out)?;
+    let Some(outcome) = &result.outcome else {
+        return Ok(());
+    };
+    if let Ending::TooMuch {
+        of: Resource::Output,
+        ..
+    } = outcome.ending
+    {
+        human::streams(outcome, out)?;
+    } else {
         section(out, "stdout", &compare::lossy(&outcome.stdout))?;
         section(out, "stderr", &compare::lossy(&outcome.stderr))?;
-        match &outcome.ending {
-            Ending::Raised(exception) => section(out, "exception", &exception.text())?,
-            Ending::Exited { status, .. } => section(out, "exit status", &status.to_string())?,
-            _ => {}
+    }
+    match &outcome.ending {
+        Ending::Raised(exception) => section(out, "exception", &exception.text())?,
+        Ending::Exited { status, .. } => section(out, "exit status", &status.to_string())?,
+        // Where it was not to end so, the reason has said how it did.
+        Ending::Completed
+        | Ending::Killed { .. }
+        | Ending::TimedOut { .. }
+        | Ending::TooMuch { .. }
+        | Ending::Lost { .. } => {}
+    }
+    for (name, bytes) in &outcome.artifacts {
+        if let Some(bytes) = bytes {
+            section(out, &format!("file `{name}`"), &compare::readable(bytes))?;
         }
     }
-    if let Some(recorded) = recorded {
-        section(out, "recorded stdout", &compare::lossy(&recorded.stdout))?;
-        section(out, "recorded stderr", &compare::lossy(&recorded.stderr))?;
-        section(
-            out,
-            "recorded exception",
-            recorded.exception.as_deref().unwrap_or_default(),
-        )?;
+    Ok(())
+}
+
+fn recorded(expected: &Expected, page: &Page, out: &mut dyn Write) -> io::Result<()> {
+    section(out, "recorded stdout", &compare::lossy(&expected.stdout))?;
+    section(out, "recorded stderr", &compare::lossy(&expected.stderr))?;
+    let exception = expected.exception.as_deref().unwrap_or_default();
+    section(out, "recorded exception", exception)?;
+    let exit = expected.exit.map(|status| status.to_string());
+    section(out, "recorded exit status", &exit.unwrap_or_default())?;
+    for name in &expected.artifacts {
+        let recording = page.recording.as_deref();
+        let kept = recording.map(|file| fs::read(check::artifact_path(file, name)));
+        let text = match kept {
+            Some(Ok(bytes)) => compare::readable(&bytes),
+            _ => "not kept".to_owned(),
+        };
+        section(out, &format!("recorded file `{name}`"), &text)?;
     }
-    writeln!(out)
+    Ok(())
+}
+
+fn head(page: &Page, example: &Example, becomes: &str, out: &mut dyn Write) -> io::Result<()> {
+    let strong = anstyle::Style::new().bold();
+    let (name, line, id) = (&page.name, example.block.line, &example.id);
+    let becomes = human::visible(becomes);
+    writeln!(out, "{strong}{name}:{line}  {id}{strong:#}  {becomes}")
 }
 
 fn section(out: &mut dyn Write, name: &str, text: &str) -> io::Result<()> {
@@ -105,7 +164,7 @@ fn section(out: &mut dyn Write, name: &str, text: &str) -> io::Result<()> {
     }
     writeln!(out, "  {name}:")?;
     for line in text.lines() {
-        writeln!(out, "    {}", crate::report::human::visible(line))?;
+        writeln!(out, "    {}", human::visible(line))?;
     }
     Ok(())
 }

@@ -20,9 +20,8 @@ use crate::conditions;
 use crate::digest::Digest;
 use crate::doctest::Flags;
 use mistake::Mistake;
-use place::absolute;
 
-pub use place::{Place, is_project};
+pub use place::{Place, absolute, is_project};
 
 /// The name of the file, looked for in the current directory and above.
 pub const FILE_NAME: &str = "verify.toml";

@@ -93,7 +93,7 @@ pub fn is_project(directory: &Path) -> bool {
 }
 
 /// A path from the root on without `.` and `..`, in which links stay links.
-pub(super) fn absolute(path: &Path) -> io::Result<PathBuf> {
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     let mut absolute = PathBuf::new();
     for component in std::path::absolute(path)?.components() {
         if component != Component::ParentDir {

@@ -246,7 +246,7 @@ fn style_of(verdict: &Verdict) -> Style {
     }
 }
 
-fn why(verdict: &Verdict) -> String {
+pub(crate) fn why(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => format!(": {reason}"),
         Verdict::Blocked { by } => format!(": `{by}` failed before it in its session"),
@@ -314,33 +314,7 @@ pub fn failure(
         interpreter.full_version,
     )?;
     source(result, out)?;
-    match &result.verdict {
-        Verdict::Failed(Failure::Differs(differences)) => {
-            for difference in differences {
-                self::difference(difference, out)?;
-            }
-        }
-        Verdict::Failed(Failure::Steps(steps)) => {
-            for step in steps {
-                self::step(result, step, out)?;
-            }
-        }
-        Verdict::Failed(Failure::PageOutdated { shown, recorded }) => {
-            let shown = shown.clone().unwrap_or_default();
-            let recorded = recorded.clone().unwrap_or_default();
-            writeln!(
-                out,
-                "  {STRONG}the recording{STRONG:#} (-) and the page (+):"
-            )?;
-            diff(&recorded, &shown, out)?;
-        }
-        Verdict::Failed(Failure::ByLuck { reason, .. }) => {
-            for line in luck(reason) {
-                writeln!(out, "  {line}")?;
-            }
-        }
-        _ => {}
-    }
+    differences(result, out)?;
     // The diff of a step shows its exception already.
     let is_step = matches!(result.verdict, Verdict::Failed(Failure::Steps(_)));
     if let Some(traceback) = result.traceback.as_ref().filter(|_| !is_step) {
@@ -371,6 +345,38 @@ pub fn failure(
         writeln!(out, "  {QUIET}record:{QUIET:#} {mend}")?;
     }
     writeln!(out)
+}
+
+/// What was expected and what came instead.
+pub(crate) fn differences(result: &ExampleResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    match &result.verdict {
+        Verdict::Failed(Failure::Differs(differences)) => {
+            for difference in differences {
+                self::difference(difference, out)?;
+            }
+        }
+        Verdict::Failed(Failure::Steps(steps)) => {
+            for step in steps {
+                self::step(result, step, out)?;
+            }
+        }
+        Verdict::Failed(Failure::PageOutdated { shown, recorded }) => {
+            let shown = shown.clone().unwrap_or_default();
+            let recorded = recorded.clone().unwrap_or_default();
+            writeln!(
+                out,
+                "  {STRONG}the recording{STRONG:#} (-) and the page (+):"
+            )?;
+            diff(&recorded, &shown, out)?;
+        }
+        Verdict::Failed(Failure::ByLuck { reason, .. }) => {
+            for line in luck(reason) {
+                writeln!(out, "  {line}")?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The words that choose this example, and the interpreter where somebody did. Pages are named as they were found from
@@ -443,7 +449,7 @@ pub(super) fn luck(reason: &Reason) -> Vec<String> {
     clippy::too_many_lines,
     reason = "one sentence for each way to fail, side by side"
 )]
-pub(super) fn headline(verdict: &Verdict) -> String {
+pub(crate) fn headline(verdict: &Verdict) -> String {
     let failure = match verdict {
         Verdict::Failed(failure) => failure,
         Verdict::Unrecorded => return "nothing is recorded for this output".to_owned(),
@@ -682,7 +688,7 @@ fn diff(expected: &str, actual: &str, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn streams(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn streams(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> {
     for (name, bytes) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
         if bytes.is_empty() {
             continue;

@@ -161,7 +161,11 @@ fn over_one_configuration(
                     selection: arguments.selection.clone(),
                     run: arguments.run.clone(),
                     part: cli::Part::default(),
-                    report: arguments.report.clone(),
+                    report: cli::Report {
+                        format: cli::Format::Human,
+                        output: None,
+                        ..arguments.report.clone()
+                    },
                     in_ci: false,
                     portable: false,
                 };

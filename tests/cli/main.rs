@@ -33,6 +33,7 @@
 //! | `odd_paths` | paths that are no text, hold special characters, or lead nowhere |
 //! | `interpreters` | missing, unsuitable and broken Pythons |
 //! | `several_pythons` | runs on more than one Python |
+//! | `showing` | `show`, and what a run says that has nothing to run |
 //! | `commands` | subcommands, reports for people, exit statuses |
 //! | `readme` | that README's tour is what happens |
 //! | `watching` | `watch`: what runs again, and what is left |
@@ -79,6 +80,7 @@ mod sandbox;
 mod selecting;
 mod several_pythons;
 mod sharding;
+mod showing;
 mod slips;
 mod terminal;
 mod typed_paths;

@@ -143,10 +143,9 @@ error: nothing to run: 1 page without a Python example
 
 "#]]);
     project.verify("record").is(str![[r#"
-exit status 0
---- stdout
-Python [VERSION] ([PYTHON], by `PATH`): 0 examples on 0 pages
-recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
+exit status 3
+--- stderr
+error: nothing to run: 1 page without a Python example
 
 "#]]);
     project.verify("nowhere.md gone").is(str![[r#"

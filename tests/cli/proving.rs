@@ -531,7 +531,7 @@ exit status 1
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 2 pages
 page.md cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else
-recorded 2 examples: 1 recording and 1 page written, 0 refused, 0 failed
+recorded 1 example: 1 recording and 1 page written, 0 refused, 0 failed
 
 "#]]);
     assert_eq!(project.read("page.md"), before);

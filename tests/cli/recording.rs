@@ -98,7 +98,8 @@ orphan: expected/a.toml: goes belongs to no example; `verify record` removes it
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 4 examples on 2 pages
-removed [ROOT]/expected/sub/b.toml
+removed expected/sub/b.toml
+removed expected/a.toml: goes
 recorded 3 examples: 2 recordings and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -191,6 +192,7 @@ stdout = '''
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+removed expected/a.toml: two
 recorded 1 example: 1 recording and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -219,7 +221,7 @@ stdout = '''
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
-removed [ROOT]/expected/b.toml
+removed expected/b.toml
 recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -595,8 +597,7 @@ error: nothing to run: no Markdown page was found in `[ROOT]`
     project.verify("record").is(str![[r#"
 exit status 0
 --- stdout
-Python [VERSION] ([PYTHON], by `PATH`): 0 examples on 0 pages
-removed [ROOT]/expected/page.toml
+removed expected/page.toml
 recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
 
 "#]]);

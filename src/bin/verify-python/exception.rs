@@ -1,8 +1,9 @@
 //! An exception as data: what a recording keeps of it, and the traceback for a person.
 
 use pyo3::exceptions::PySyntaxError;
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyBytes, PyString, PyType};
 use verify::outcome::{Exception, Link, LinkKind};
 
 /// Chains and groups are followed this deep; Python itself prints no deeper ones in full either.
@@ -58,7 +59,7 @@ fn message(error: &Bound<'_, PyAny>) -> String {
         return text(error.getattr("msg"));
     }
     match error.str() {
-        Ok(message) => message.to_string_lossy().into_owned(),
+        Ok(message) => printed(&message),
         Err(_) => "<exception str() failed>".to_owned(),
     }
 }
@@ -133,11 +134,28 @@ fn text(value: PyResult<Bound<'_, PyAny>>) -> String {
         return String::new();
     };
     match value.cast::<PyString>() {
-        Ok(text) => text.to_string_lossy().into_owned(),
-        Err(_) => value
-            .str()
-            .map(|text| text.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        Ok(text) => printed(text),
+        Err(_) => value.str().map(|text| printed(&text)).unwrap_or_default(),
+    }
+}
+
+/// As Python prints it on stderr: half of a pair of surrogates is escaped.
+fn printed(text: &Bound<'_, PyString>) -> String {
+    if let Ok(text) = text.to_cow() {
+        return text.into_owned();
+    }
+    // SAFETY: a string and two C strings; the result is owned or null. The method of that name could be an example's own.
+    let bytes = unsafe {
+        let encoded = ffi::PyUnicode_AsEncodedString(
+            text.as_ptr(),
+            c"utf-8".as_ptr(),
+            c"backslashreplace".as_ptr(),
+        );
+        Bound::from_owned_ptr_or_err(text.py(), encoded)
+    };
+    match bytes.map(Bound::cast_into::<PyBytes>) {
+        Ok(Ok(bytes)) => String::from_utf8_lossy(bytes.as_bytes()).into_owned(),
+        _ => text.to_string_lossy().into_owned(),
     }
 }
 
@@ -159,7 +177,7 @@ pub(crate) fn format_traceback(error: &Bound<'_, PyAny>) -> String {
             (error.get_type(), error, error.getattr("__traceback__")?),
         )?;
         let text = PyString::new(py, "").call_method1("join", (lines,))?;
-        let text = text.cast_into::<PyString>()?.to_string_lossy().into_owned();
+        let text = printed(&text.cast_into::<PyString>()?);
         let known: std::collections::HashSet<&str> = before.iter().map(String::as_str).collect();
         for name in modules.call_method0("copy")?.try_iter()? {
             let name: String = name?.extract()?;
