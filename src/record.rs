@@ -23,7 +23,7 @@ use crate::matching::Matching;
 use crate::normalize::{self, float_digits};
 use crate::outcome::Outcome;
 use crate::proof::{self, Proof, Seen};
-use crate::recording::{self, Observed, Recorded, Recording};
+use crate::recording::{self, Expected, Observed, Recorded, Recording};
 use crate::rewrite::{self, Edit};
 use crate::verdict::{self, Failure, StepFailure, Terms, Verdict};
 
@@ -35,6 +35,8 @@ pub struct Draft {
     edits: BTreeMap<At, Vec<Edit>>,
     /// Examples whose expectations stand in their own block, once an interpreter has settled them.
     settled: HashSet<At>,
+    /// Examples that do what is recorded of them or will be: a block of output below one has to show it.
+    held: HashSet<At>,
     artifacts: BTreeMap<PathBuf, Vec<u8>>,
     pub refused: Vec<Refusal>,
     /// Examples whose recording is new or another.
@@ -87,6 +89,7 @@ impl Draft {
             recordings,
             edits: BTreeMap::new(),
             settled: HashSet::new(),
+            held: HashSet::new(),
             artifacts: BTreeMap::new(),
             refused: Vec::new(),
             changed: HashSet::new(),
@@ -104,6 +107,13 @@ impl Draft {
     ) -> Result<()> {
         let book = run.book;
         let mut candidates = self.candidates(run, results);
+        let all = results.pages.iter().flat_map(|page| &page.examples);
+        let held = all.filter(|result| {
+            result.outcome.is_some()
+                && may_be_recorded(&result.verdict)
+                && !candidates.contains_key(&result.at)
+        });
+        self.held.extend(held.map(|result| result.at));
         self.refuse_second_opinions(run, &mut candidates);
         self.settle(results);
         if candidates.is_empty() {
@@ -132,7 +142,19 @@ impl Draft {
         for ((page_number, position), candidate) in candidates {
             let page = &book.pages[page_number];
             let example = &page.examples[position];
-            if let Some(reason) = refused.remove(&(page_number, position)) {
+            let at = (page_number, position);
+            let unable = || {
+                Reason::FailedAgain(
+                    "the block cannot hold what it printed; print it in another way, such as by `repr(…)`"
+                        .to_owned(),
+                )
+            };
+            let reason = refused.remove(&at).or_else(|| {
+                let edits = candidate.edits.as_ref()?;
+                let holds = says_what_happened(run.config, page, position, edits, &candidate);
+                (!holds).then(unable)
+            });
+            if let Some(reason) = reason {
                 self.refused.push(Refusal {
                     page: page.name.clone(),
                     line: example.block.line,
@@ -141,26 +163,18 @@ impl Draft {
                 });
                 continue;
             }
-            if let Change::Block(edits) = &candidate.change
-                && !says_what_happened(run.config, page, position, edits, &candidate)
-            {
-                self.refused.push(Refusal {
-                    page: page.name.clone(),
-                    line: example.block.line,
-                    id: example.id.clone(),
-                    reason: Reason::FailedAgain(
-                        "the block cannot hold what it printed; print it in another way, such as by `repr(…)`"
-                            .to_owned(),
-                    ),
-                });
-                continue;
+            self.changed.insert(at);
+            self.held.insert(at);
+            if let Some(edits) = candidate.edits {
+                self.edits.insert(at, edits);
             }
-            self.changed.insert((page_number, position));
-            match candidate.change {
-                Change::Recording(recorded) => self.put(page_number, page, recorded),
-                Change::Block(edits) => {
-                    self.edits.insert((page_number, position), edits);
-                }
+            match candidate.recorded {
+                Some(recorded) => self.put(page_number, page, recorded),
+                None if is_recorded(page, example) => {}
+                // An older recording of it would go on to be compared.
+                None => self.recordings[page_number]
+                    .examples
+                    .retain(|recorded| recorded.id != example.id),
             }
             if let Some(recording) = &page.recording {
                 for (name, bytes) in &candidate.outcome.artifacts {
@@ -182,13 +196,10 @@ impl Draft {
         candidates: &mut BTreeMap<At, Candidate>,
     ) {
         candidates.retain(|at, candidate| {
-            let Change::Block(edits) = &candidate.change else {
-                return true;
-            };
-            if !self.settled.contains(at) {
+            if candidate.edits.is_none() || !self.settled.contains(at) {
                 return true;
             }
-            if self.edits.get(at) != Some(edits) {
+            if self.edits.get(at) != candidate.edits.as_ref() {
                 let page = &run.book.pages[at.0];
                 let example = &page.examples[at.1];
                 self.refused.push(Refusal {
@@ -200,8 +211,10 @@ impl Draft {
                         run.interpreter.full_version
                     )),
                 });
+                return false;
             }
-            false
+            candidate.edits = None;
+            candidate.recorded.is_some()
         });
     }
 
@@ -211,18 +224,11 @@ impl Draft {
         self.settled.extend(ran.map(|result| result.at));
     }
 
-    /// Examples that are as they should be but for their recording, with what would be recorded.
+    /// Examples that are as they should be but for what is expected of them, with what would be expected.
     fn candidates(&self, run: &Recorder<'_>, results: &Results<'_>) -> BTreeMap<At, Candidate> {
-        let Recorder {
-            config,
-            interpreter,
-            is_base,
-            ..
-        } = *run;
-        let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
         for page_result in &results.pages {
-            let (page, number) = (page_result.page, page_result.number);
+            let page = page_result.page;
             for result in &page_result.examples {
                 let Some(outcome) = &result.outcome else {
                     continue;
@@ -230,56 +236,16 @@ impl Draft {
                 if !may_be_recorded(&result.verdict) {
                     continue;
                 }
-                let context = &results.contexts[&result.at];
                 let example = result.example;
-                let change = match &example.kind {
-                    Kind::Module(comments)
-                        if page.recording.is_some() && comments.printed.is_empty() =>
-                    {
-                        let observed =
-                            compare::observed(outcome, &example.attributes.normalize, context);
-                        let old = self.recordings[number]
-                            .examples
-                            .iter()
-                            .find(|old| old.id == example.id);
-                        let new = recording::update(
-                            old,
-                            &Observed {
-                                id: &example.id,
-                                normalize: &example.attributes.normalize,
-                                unordered: example.attributes.unordered,
-                                expected: &observed,
-                                version: &version,
-                                is_base,
-                            },
-                        );
-                        let artifacts_changed = outcome.artifacts.iter().any(|(name, bytes)| {
-                            let kept = page
-                                .recording
-                                .as_ref()
-                                .map(|file| check::artifact_path(file, name));
-                            kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
-                        });
-                        (old != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
-                    }
-                    Kind::Module(_) => {
-                        let edits = claim_edits(page, example, outcome, &result.verdict, config);
-                        (!edits.is_empty()).then_some(Change::Block(edits))
-                    }
-                    Kind::Transcript(_) | Kind::Console(_) => {
-                        let edits = match &result.verdict {
-                            Verdict::Failed(Failure::Steps(failures)) => {
-                                rewrite::steps(&page.text, example, failures)
-                            }
-                            _ => Vec::new(),
-                        };
-                        (!edits.is_empty()).then_some(Change::Block(edits))
-                    }
-                    Kind::File(_) => None,
-                };
-                if let Some(change) = change {
+                let context = &results.contexts[&result.at];
+                let recorded = is_recorded(page, example)
+                    .then(|| self.news(run, page, result.at, outcome, context))
+                    .flatten();
+                let edits = block_edits(page, example, outcome, &result.verdict, run.config);
+                if recorded.is_some() || edits.is_some() {
                     let candidate = Candidate {
-                        change,
+                        recorded,
+                        edits,
                         outcome: outcome.clone(),
                         context: normalize::Context::clone(context),
                     };
@@ -288,6 +254,42 @@ impl Draft {
             }
         }
         candidates
+    }
+
+    /// What the recording is to say of an example, if that is not what it says.
+    fn news(
+        &self,
+        run: &Recorder<'_>,
+        page: &Page,
+        (number, position): At,
+        outcome: &Outcome,
+        context: &normalize::Context,
+    ) -> Option<Recorded> {
+        let example = &page.examples[position];
+        let observed = compare::observed(outcome, &example.attributes.normalize, context);
+        let old = self.recordings[number]
+            .examples
+            .iter()
+            .find(|old| old.id == example.id);
+        let new = recording::update(
+            old,
+            &Observed {
+                id: &example.id,
+                normalize: &example.attributes.normalize,
+                unordered: example.attributes.unordered,
+                expected: &observed,
+                version: &check::version(run.interpreter),
+                is_base: run.is_base,
+            },
+        );
+        let artifacts_changed = outcome.artifacts.iter().any(|(name, bytes)| {
+            let kept = page
+                .recording
+                .as_ref()
+                .map(|file| check::artifact_path(file, name));
+            kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
+        });
+        (old != Some(&new) || artifacts_changed).then_some(new)
     }
 
     fn put(&mut self, number: usize, page: &Page, recorded: Recorded) {
@@ -397,25 +399,38 @@ impl Draft {
             .range((number, 0)..(number + 1, 0))
             .flat_map(|(_, edits)| edits.iter().cloned())
             .collect();
-        if config.output == Output::Page && page.recording.is_some() {
-            let recording = &self.recordings[number];
-            rewrite::settled(&page.text, &page.examples, &edits, recording)
-                .ok_or(PassedOver::CannotShow)
-        } else {
-            Ok(rewrite::apply(&page.text, edits))
-        }
+        let recording = &self.recordings[number];
+        let outputs = |text: &str, examples: &[Example]| {
+            if carries_output(page, config) {
+                return rewrite::outputs(text, examples, recording);
+            }
+            let all = examples.iter().enumerate();
+            let held = all.filter(|(position, _)| self.held.contains(&(number, *position)));
+            rewrite::corrections(text, held.map(|(_, example)| example), recording)
+        };
+        rewrite::settled(&page.text, &page.examples, &edits, &outputs).ok_or(PassedOver::CannotShow)
     }
 }
 
 struct Candidate {
-    change: Change,
+    /// What the recording is to say.
+    recorded: Option<Recorded>,
+    /// What corrects the example's own block and, where nothing is recorded, the block of output below it; none if
+    /// nothing can. `None` where they are right.
+    edits: Option<Vec<Edit>>,
     outcome: Outcome,
     context: normalize::Context,
 }
 
-enum Change {
-    Recording(Recorded),
-    Block(Vec<Edit>),
+/// Whether what an example does is recorded: transcripts, consoles and code with `#>` say it themselves.
+fn is_recorded(page: &Page, example: &Example) -> bool {
+    page.recording.is_some()
+        && matches!(&example.kind, Kind::Module(comments) if comments.printed.is_empty())
+}
+
+/// Whether `record` keeps a block of output below each example of this page.
+fn carries_output(page: &Page, config: &Config) -> bool {
+    config.output == Output::Page && page.recording.is_some()
 }
 
 /// A missing or another output can be recorded; an example that did not end as announced can't.
@@ -451,7 +466,8 @@ fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Op
     };
     // What comments, prompts and wildcards leave open is for the first run's comparison to say.
     let same = |first: &[u8], second: &[u8]| {
-        matching.matches(first, second) || excused_by_hand(example, &candidate.change, second)
+        matching.matches(first, second)
+            || excused_by_hand(example, candidate.recorded.as_ref(), second)
     };
     let first = (&candidate.outcome, &candidate.context);
     let second = (&again.outcome, &again.context);
@@ -464,8 +480,8 @@ fn refuted(example: &Example, candidate: &Candidate, again: Option<&Seen>) -> Op
 }
 
 /// Wildcards that somebody wrote by hand hold for every run.
-fn excused_by_hand(example: &Example, change: &Change, text: &[u8]) -> bool {
-    let Change::Recording(recorded) = change else {
+fn excused_by_hand(example: &Example, recorded: Option<&Recorded>, text: &[u8]) -> bool {
+    let Some(recorded) = recorded else {
         return false;
     };
     let expected = &recorded.expected;
@@ -487,11 +503,18 @@ fn says_what_happened(
     edits: &[Edit],
     candidate: &Candidate,
 ) -> bool {
-    let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
+    let (mut found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
+    if let Some(example) = found.examples.get_mut(position)
+        && (is_recorded(page, example) || carries_output(page, config))
+    {
+        // The block of output below it will show the recording, which is not compared here.
+        example.output = None;
+    }
     let terms = Terms {
         recorded: None,
+        base: None,
         must_be_recorded: false,
-        page: None,
+        carries_output: false,
         doctest: config.doctest,
         context: &candidate.context,
     };
@@ -499,28 +522,46 @@ fn says_what_happened(
         && !verdict::judge(&found.examples[position], &candidate.outcome, &terms).is_failure()
 }
 
-/// Edits of what a file's own page claims that it prints.
-fn claim_edits(
+/// Edits that make the blocks of an example that is not as expected say what it did; `None` where it is not for
+/// them to say.
+fn block_edits(
     page: &Page,
     example: &Example,
     outcome: &Outcome,
     verdict: &Verdict,
     config: &Config,
-) -> Vec<Edit> {
-    let Kind::Module(comments) = &example.kind else {
-        return Vec::new();
+) -> Option<Vec<Edit>> {
+    let mut edits = match verdict {
+        Verdict::Failed(Failure::Steps(failures)) => rewrite::steps(&page.text, example, failures),
+        Verdict::Unrecorded | Verdict::Failed(Failure::Differs(_))
+            if !is_recorded(page, example) =>
+        {
+            Vec::new()
+        }
+        _ => return None,
     };
-    if !verdict.is_failure() {
-        Vec::new()
-    } else if !comments.printed.is_empty() {
-        rewrite::printed(&page.text, example, outcome)
-    } else if config.output == Output::Recording {
-        rewrite::shown(&page.text, example, outcome)
-            .into_iter()
-            .collect()
-    } else {
-        Vec::new()
+    let Kind::Module(comments) = &example.kind else {
+        return Some(edits);
+    };
+    if let Verdict::Failed(Failure::Steps(failures)) = verdict
+        && let Some(first) = comments.printed.first()
+        && failures
+            .iter()
+            .any(|failure| failure.line == first.lines.start)
+    {
+        edits.extend(rewrite::printed(&page.text, example, outcome));
     }
+    if !is_recorded(page, example) && !carries_output(page, config) {
+        let rules = &example.attributes.normalize;
+        let stdout = Expected {
+            stdout: compare::observed(outcome, rules, &normalize::Context::default()).stdout,
+            ..Expected::default()
+        };
+        if !verdict::shows(example, &stdout) {
+            edits.extend(rewrite::shown(&page.text, example, &stdout));
+        }
+    }
+    Some(edits)
 }
 
 /// What the names of files begin with that will replace others.

@@ -26,7 +26,7 @@ use crate::recording::{Recorded, Recording};
 use crate::report::ExampleResult;
 use crate::sandbox;
 use crate::scratch::Scratch;
-use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
+use crate::verdict::{self, Failure, Terms, Verdict};
 
 /// Bytes of a session's source that are compiled before it starts. What a person writes on a page is less, and the
 /// compiler's time and memory are nobody's limit there.
@@ -339,14 +339,12 @@ impl<'r, 'a> Session<'r, 'a> {
         let recorded = self.recorded(&example.id);
         let expected = recorded.map(|recorded| recorded.expected_for(&self.runner.version));
         let config = self.runner.run.config;
-        let page_output =
-            (config.output == Output::Page && self.page.recording.is_some()).then(|| PageOutput {
-                base: recorded.map(|recorded| &recorded.expected),
-            });
+        let must_be_recorded = self.page.recording.is_some();
         let terms = Terms {
             recorded: expected.as_ref(),
-            must_be_recorded: self.page.recording.is_some(),
-            page: page_output,
+            base: recorded.map(|recorded| &recorded.expected),
+            must_be_recorded,
+            carries_output: config.output == Output::Page && must_be_recorded,
             doctest: config.doctest,
             context: &self.context,
         };
