@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::book::{At, Book, Page};
+use crate::book::{self, At, Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
 use crate::compare;
 use crate::conditions::Conditions;
@@ -180,7 +180,7 @@ impl Draft {
                 for (name, bytes) in &candidate.outcome.artifacts {
                     if let Some(bytes) = bytes {
                         self.artifacts
-                            .insert(check::artifact_path(recording, name), bytes.clone());
+                            .insert(book::artifact_path(recording, name), bytes.clone());
                     }
                 }
             }
@@ -286,7 +286,7 @@ impl Draft {
             let kept = page
                 .recording
                 .as_ref()
-                .map(|file| check::artifact_path(file, name));
+                .map(|file| book::artifact_path(file, name));
             kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
         });
         (old != Some(&new) || artifacts_changed).then_some(new)

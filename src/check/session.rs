@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::SessionPlan;
 use super::runner::{Again, Runner};
-use super::{SessionPlan, artifact_path};
 use crate::attributes::OwnLimits;
-use crate::book::Page;
+use crate::book::{self, Page};
 use crate::compare;
 use crate::config::{Limits, Output};
 use crate::console;
@@ -681,7 +681,7 @@ impl<'r, 'a> Session<'r, 'a> {
             let Some(bytes) = bytes else {
                 continue;
             };
-            let Ok(expected) = fs::read(artifact_path(recording, name)) else {
+            let Ok(expected) = fs::read(book::artifact_path(recording, name)) else {
                 return Some(Verdict::Unrecorded);
             };
             if let Some(difference) = compare::artifact_matches(name, &expected, bytes) {

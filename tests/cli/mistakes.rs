@@ -309,3 +309,35 @@ error: `./verify.toml` exists already; edit it, or remove it first
 
 "#]]);
 }
+
+#[test]
+fn files_that_would_be_kept_in_the_same_place() {
+    let make = |attributes: &str, text: &str| {
+        format!(
+            "```python {attributes}\nfor name in ['a', 'plot.png', 'sub.toml']:\n    open(name, 'w').write({text})\n```\n\n"
+        )
+    };
+    let project = Project::book()
+        .with("p.md", make("artifact=sub.toml", "'hi'"))
+        .with("p/sub.md", "```python\nprint(1)\n```\n")
+        .with(
+            "same.md",
+            [
+                make("artifact=plot.png", "'1'"),
+                make("artifact=plot.png", "'2'"),
+                make("artifact=plot.png skip=\"it is not made\"", "'3'"),
+                make("artifact=a artifact=a", "'4'"),
+            ]
+            .concat(),
+        );
+    project.verify("record").is(str![[r#"
+exit status 2
+--- stdout
+error: p.md:1: `artifact=sub.toml` would be kept in the same place as the recording of `p/sub.md`: give the file another name
+error: same.md:6: `artifact=plot.png` would be kept in the same place as `plot.png` of same.md:1: give the file another name
+error: same.md:16: `artifact=a` would be kept in the same place as `a` of same.md:16: give the file another name
+3 problems; nothing was run
+
+"#]]);
+    assert!(!project.path("expected").exists());
+}
