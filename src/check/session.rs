@@ -643,7 +643,12 @@ impl<'r, 'a> Session<'r, 'a> {
                 let _ = fs::remove_dir_all(parent.join("__pycache__"));
             }
         }
+        let before = self.fault.take();
         self.write(&path, example.source().as_bytes());
+        // A file has no verdict. The example that comes next has one, and has to say where the fault is.
+        let place = format!("{}:{}", self.page.name, example.block.line);
+        let fault = self.fault.take().map(|fault| format!("{place}: {fault}"));
+        self.fault = before.or(fault);
         self.saved.add(path, example);
     }
 

@@ -341,3 +341,26 @@ error: same.md:16: `artifact=a` would be kept in the same place as `a` of same.m
 "#]]);
     assert!(!project.path("expected").exists());
 }
+
+#[test]
+fn a_file_where_a_directory_is() {
+    let project = Project::new().with(
+        "page.md",
+        "```python\nimport os\nos.mkdir('data')\n```\n\n```text file=data\nx\n```\n\n```python\nprint(1)\n```\n",
+    );
+    project.verify("").is(str![[r#"
+exit status 1
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+✗ page.md  1 ran, 1 failed
+error: no result arrived: page.md:6: `data` cannot be written to the session's directory: Is a directory (os error 21)
+  --> page.md:11 (page/3, Python [VERSION])
+     |
+  11 | print(1)
+     |
+  again: verify page.md --example page/3
+
+0 verified, 1 ran, 1 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+
+"#]]);
+}
