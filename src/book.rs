@@ -158,6 +158,8 @@ impl Book {
         };
         let shared = book.shared_recordings();
         book.problems.extend(shared);
+        let shared = book.shared_artifacts();
+        book.problems.extend(shared);
         Ok(book)
     }
 
@@ -219,6 +221,50 @@ impl Book {
         }
         problems
     }
+
+    /// Two artifacts, or one and the recording of a page below, may be kept in the same place. Pages with artifacts are
+    /// never left unread.
+    fn shared_artifacts(&self) -> Vec<Problem> {
+        let unread = self.unread.iter();
+        let unread = unread.map(|page| (&page.recording, &page.name));
+        let read = self.pages.iter().map(|page| (&page.recording, &page.name));
+        let mut taken: HashMap<PathBuf, String> = unread
+            .chain(read)
+            .filter_map(|(recording, name)| {
+                Some((recording.clone()?, format!("the recording of `{name}`")))
+            })
+            .collect();
+        let mut problems = Vec::new();
+        for page in &self.pages {
+            let Some(recording) = &page.recording else {
+                continue;
+            };
+            for example in &page.examples {
+                let (line, attributes) = (example.block.line, &example.attributes);
+                if attributes.skip.is_some() || attributes.norun.is_some() {
+                    continue;
+                }
+                for name in &attributes.artifacts {
+                    let that = format!("`{name}` of {}:{line}", page.name);
+                    if let Some(other) = taken.insert(artifact_path(recording, name), that) {
+                        problems.push(Problem {
+                            page: page.name.clone(),
+                            line: Some(line),
+                            message: format!(
+                                "`artifact={name}` would be kept in the same place as {other}: give the file another name"
+                            ),
+                        });
+                    }
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// Where the expected bytes of an artefact are kept: beside the recording, in a directory of its name.
+pub fn artifact_path(recording: &Path, name: &str) -> PathBuf {
+    recording.with_extension("").join(name)
 }
 
 /// A path as a person would type it.

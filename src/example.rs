@@ -597,7 +597,7 @@ fn comments(source: &str) -> Comments {
 }
 
 /// The value that a line's comment claims: a literal, or anything behind an arrow.
-fn claimed_value(line: &str) -> Option<&str> {
+pub fn claimed_value(line: &str) -> Option<&str> {
     if line.starts_with([' ', '\t', '#']) {
         return None;
     }

@@ -65,11 +65,13 @@ pub fn difference(
     same: &dyn Fn(&[u8], &[u8]) -> bool,
 ) -> Option<Diagnosis> {
     let pairs = [
-        (exception_bytes(first.0), exception_bytes(second.0)),
-        (first.0.stdout.clone(), second.0.stdout.clone()),
-        (first.0.stderr.clone(), second.0.stderr.clone()),
+        (rules, exception_bytes(first.0), exception_bytes(second.0)),
+        (rules, first.0.stdout.clone(), second.0.stdout.clone()),
+        (rules, first.0.stderr.clone(), second.0.stderr.clone()),
+        // Rules are for what is printed.
+        (&[], value_bytes(first.0), value_bytes(second.0)),
     ];
-    pairs.iter().find_map(|(one, other)| {
+    pairs.iter().find_map(|(rules, one, other)| {
         let one = apply_bytes(rules, one, first.1);
         let other = apply_bytes(rules, other, second.1);
         (!same(&one, &other)).then(|| diagnose::diagnose_bytes(&one, &other, first.1, second.1))
@@ -170,6 +172,13 @@ fn exception_bytes(outcome: &Outcome) -> Vec<u8> {
         Ending::Raised(exception) => exception.text().into_bytes(),
         _ => Vec::new(),
     }
+}
+
+/// What expressions with a comment behind them gave.
+fn value_bytes(outcome: &Outcome) -> Vec<u8> {
+    let values = outcome.steps.iter().flat_map(|step| &step.values);
+    let lines: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
+    lines.join("\n").into_bytes()
 }
 
 /// The examples that are not as in their first run.

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result};
 use pep440_rs::Version;
 
-use crate::book::{At, Book, Page};
+use crate::book::{self, At, Book, Page};
 use crate::check::{self, Recordings, Results, SessionPlan};
 use crate::compare;
 use crate::conditions::Conditions;
@@ -38,7 +38,8 @@ pub struct Draft {
     orphaned: BTreeMap<PathBuf, Recording>,
     /// Edits inside blocks, by page and position: bytes of the page and what replaces them.
     edits: BTreeMap<At, Vec<Edit>>,
-    /// Examples that ran, and whether what they did can stand on each interpreter that has run them.
+    /// Examples that ran, and whether what they did can stand on each interpreter that has run them: a block of output
+    /// below one has to show it.
     ran: HashMap<At, bool>,
     /// Files that examples made, by page and the path to keep them at.
     artifacts: BTreeMap<(usize, PathBuf), Vec<u8>>,
@@ -51,6 +52,9 @@ pub struct Draft {
 
 /// Where an entry of a recording stands: its file, and the example that it is for.
 pub type Entry = (PathBuf, String);
+
+/// An entry that its own example does not meet any more, with its file.
+type Left<'d> = (&'d PathBuf, &'d Recorded);
 
 /// What is recorded, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -179,31 +183,35 @@ impl Draft {
         self.refuse_to_forget(book, &mut candidates, &refused);
         for ((page_number, position), candidate) in candidates {
             let page = &book.pages[page_number];
+            let example = &page.examples[position];
             let at = (page_number, position);
-            if let Some(reason) = refused.remove(&at) {
-                self.refuse(book, at, reason);
-                continue;
-            }
-            if let Change::Block(edits) = &candidate.change
-                && !says_what_happened(run.config, page, position, edits, &candidate)
-            {
-                let reason = unable(with_edits(run.config, page, position, edits, &candidate));
+            let reason = refused.remove(&at).or_else(|| {
+                let edits = candidate.edits.as_ref()?;
+                let said = with_edits(run.config, page, position, edits, &candidate);
+                (!says_what_happened(edits, said.as_ref())).then(|| unable(said))
+            });
+            if let Some(reason) = reason {
                 self.refuse(book, at, reason);
                 continue;
             }
             self.changed.insert(at);
             self.heirs
                 .extend(candidate.inherits.map(|entry| (at, entry)));
-            match candidate.change {
-                Change::Recording(recorded) => self.put(page_number, page, recorded),
-                Change::Block(edits) => {
-                    self.edits.insert(at, edits);
-                }
+            if let Some(edits) = candidate.edits {
+                self.edits.insert(at, edits);
+            }
+            match candidate.recorded {
+                Some(recorded) => self.put(page_number, page, recorded),
+                None if is_recorded(page, example) => {}
+                // An older recording of it would go on to be compared.
+                None => self.recordings[page_number]
+                    .examples
+                    .retain(|recorded| recorded.id != example.id),
             }
             if let Some(recording) = &page.recording {
                 for (name, bytes) in &candidate.outcome.artifacts {
                     if let Some(bytes) = bytes {
-                        let path = check::artifact_path(recording, name);
+                        let path = book::artifact_path(recording, name);
                         self.artifacts.insert((page_number, path), bytes.clone());
                     }
                 }
@@ -220,20 +228,19 @@ impl Draft {
         candidates: &mut BTreeMap<At, Candidate>,
     ) {
         candidates.retain(|at, candidate| {
-            let Change::Block(edits) = &candidate.change else {
-                return true;
-            };
-            if !self.ran.contains_key(at) {
+            if candidate.edits.is_none() || !self.ran.contains_key(at) {
                 return true;
             }
-            if self.edits.get(at) != Some(edits) {
+            if self.edits.get(at) != candidate.edits.as_ref() {
                 let reason = format!(
                     "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
                     run.interpreter.full_version
                 );
                 self.refuse(run.book, *at, Reason::FailedAgain(reason));
+                return false;
             }
-            false
+            candidate.edits = None;
+            candidate.recorded.is_some()
         });
     }
 
@@ -246,7 +253,7 @@ impl Draft {
         refused: &BTreeMap<At, Reason>,
     ) {
         candidates.retain(|at, candidate| {
-            let Change::Recording(new) = &candidate.change else {
+            let Some(new) = &candidate.recorded else {
                 return true;
             };
             let mut old = self.recordings[at.0].examples.iter();
@@ -284,23 +291,17 @@ impl Draft {
         });
     }
 
-    /// Examples that are as they should be but for their recording, with what would be recorded.
+    /// Examples that are as they should be but for what is expected of them, with what would be expected.
     fn candidates(&self, run: &Recorder<'_>, results: &Results<'_>) -> BTreeMap<At, Candidate> {
-        let Recorder {
-            config,
-            interpreter,
-            is_base,
-            ..
-        } = *run;
-        let version = check::version(interpreter);
         let mut candidates = BTreeMap::new();
         let mut orphaned = Vec::new();
         for (file, recording) in &self.orphaned {
             orphaned.extend(recording.examples.iter().map(|entry| (file, entry)));
         }
         for page_result in &results.pages {
-            let (page, number) = (page_result.page, page_result.number);
-            let mut ownerless = self.ownerless(page_result, results, &version);
+            let page = page_result.page;
+            let mut ownerless =
+                self.ownerless(page_result, results, &check::version(run.interpreter));
             for result in &page_result.examples {
                 let Some(outcome) = &result.outcome else {
                     continue;
@@ -308,74 +309,21 @@ impl Draft {
                 if !may_be_recorded(&result.verdict) {
                     continue;
                 }
-                let context = &results.contexts[&result.at];
                 let example = result.example;
-                let mut inherits = None;
-                let change = match &example.kind {
-                    Kind::Module(comments)
-                        if page.recording.is_some() && comments.printed.is_empty() =>
-                    {
-                        let observed =
-                            compare::observed(outcome, &example.attributes.normalize, context);
-                        let own = self.recordings[number]
-                            .examples
-                            .iter()
-                            .find(|old| old.id == example.id);
-                        let meets =
-                            |entry: &Recorded| meets(result, outcome, context, entry, &version);
-                        let mut inherited = None;
-                        if !own.is_some_and(meets) {
-                            let is_for_this = |(_, entry): &(&PathBuf, &Recorded)| {
-                                is_telling(&entry.expected_for(&version)) && meets(entry)
-                            };
-                            for left in [&mut ownerless, &mut orphaned] {
-                                if inherited.is_none()
-                                    && let Some(place) = left.iter().position(is_for_this)
-                                {
-                                    inherited = Some(left.remove(place));
-                                }
-                            }
-                        }
-                        let old = inherited.map(|(_, entry)| entry).or(own);
-                        inherits = inherited.map(|(file, entry)| (file.clone(), entry.id.clone()));
-                        let new = recording::update(
-                            old,
-                            &Observed {
-                                id: &example.id,
-                                normalize: &example.attributes.normalize,
-                                unordered: example.attributes.unordered,
-                                expected: &observed,
-                                version: &version,
-                                is_base,
-                            },
-                        );
-                        let artifacts_changed = outcome.artifacts.iter().any(|(name, bytes)| {
-                            let kept = page
-                                .recording
-                                .as_ref()
-                                .map(|file| check::artifact_path(file, name));
-                            kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
-                        });
-                        (own != Some(&new) || artifacts_changed).then_some(Change::Recording(new))
-                    }
-                    Kind::Module(_) => {
-                        let edits = claim_edits(page, example, outcome, &result.verdict, config);
-                        (!edits.is_empty()).then_some(Change::Block(edits))
-                    }
-                    Kind::Transcript(_) | Kind::Console(_) => {
-                        let edits = match &result.verdict {
-                            Verdict::Failed(Failure::Steps(failures)) => {
-                                rewrite::steps(&page.text, example, failures)
-                            }
-                            _ => Vec::new(),
-                        };
-                        (!edits.is_empty()).then_some(Change::Block(edits))
-                    }
-                    Kind::File(_) => None,
-                };
-                if let Some(change) = change {
+                let context = &results.contexts[&result.at];
+                let news = is_recorded(page, example)
+                    .then(|| {
+                        let left = [&mut ownerless, &mut orphaned];
+                        self.news(run, result, outcome, context, left)
+                    })
+                    .flatten();
+                let (recorded, inherits) =
+                    news.map_or((None, None), |(new, from)| (Some(new), from));
+                let edits = block_edits(page, example, outcome, &result.verdict, run.config);
+                if recorded.is_some() || edits.is_some() {
                     let candidate = Candidate {
-                        change,
+                        recorded,
+                        edits,
                         inherits,
                         outcome: outcome.clone(),
                         context: normalize::Context::clone(context),
@@ -393,7 +341,7 @@ impl Draft {
         page: &PageResult<'d>,
         results: &Results<'_>,
         version: &Version,
-    ) -> Vec<(&'d PathBuf, &'d Recorded)> {
+    ) -> Vec<Left<'d>> {
         let Some(file) = &page.page.recording else {
             return Vec::new();
         };
@@ -423,6 +371,58 @@ impl Draft {
             .filter(has_left)
             .map(|entry| (file, entry))
             .collect()
+    }
+
+    /// What the recording is to say of an example, if that is not what it says; and the entry whose wildcards it takes
+    /// over, one of those that are `left` over.
+    fn news<'d>(
+        &'d self,
+        run: &Recorder<'_>,
+        result: &ExampleResult<'_>,
+        outcome: &Outcome,
+        context: &normalize::Context,
+        left: [&mut Vec<Left<'d>>; 2],
+    ) -> Option<(Recorded, Option<Entry>)> {
+        let (page, example) = (result.page, result.example);
+        let version = check::version(run.interpreter);
+        let observed = compare::observed(outcome, &example.attributes.normalize, context);
+        let own = self.recordings[result.at.0]
+            .examples
+            .iter()
+            .find(|old| old.id == example.id);
+        let meets = |entry: &Recorded| meets(result, outcome, context, entry, &version);
+        let mut inherited = None;
+        if !own.is_some_and(meets) {
+            let is_for_this =
+                |(_, entry): &Left<'_>| is_telling(&entry.expected_for(&version)) && meets(entry);
+            for left in left {
+                if inherited.is_none()
+                    && let Some(place) = left.iter().position(is_for_this)
+                {
+                    inherited = Some(left.remove(place));
+                }
+            }
+        }
+        let new = recording::update(
+            inherited.map(|(_, entry)| entry).or(own),
+            &Observed {
+                id: &example.id,
+                normalize: &example.attributes.normalize,
+                unordered: example.attributes.unordered,
+                expected: &observed,
+                version: &version,
+                is_base: run.is_base,
+            },
+        );
+        let artifacts_changed = outcome.artifacts.iter().any(|(name, bytes)| {
+            let kept = page
+                .recording
+                .as_ref()
+                .map(|file| book::artifact_path(file, name));
+            kept.and_then(|path| fs::read(path).ok()).as_ref() != bytes.as_ref()
+        });
+        let inherits = inherited.map(|(file, entry)| (file.clone(), entry.id.clone()));
+        (own != Some(&new) || artifacts_changed).then_some((new, inherits))
     }
 
     fn put(&mut self, number: usize, page: &Page, recorded: Recorded) {
@@ -634,13 +634,17 @@ impl Draft {
             .flat_map(|(_, edits)| edits.iter().cloned())
             .collect();
         let recording = &self.recordings[number];
-        let text = if config.output == Output::Page && page.recording.is_some() {
-            let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
-            rewrite::settled(&page.text, &page.examples, &edits, recording, &is_settled)
-                .ok_or(PassedOver::CannotShow)?
-        } else {
-            rewrite::apply(&page.text, edits)
+        let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
+        let outputs = |text: &str, examples: &[Example]| {
+            if carries_output(page, config) {
+                return rewrite::outputs(text, examples, recording, &is_settled);
+            }
+            let all = examples.iter().enumerate();
+            let settled = all.filter(|(position, _)| is_settled(*position));
+            rewrite::corrections(text, settled.map(|(_, example)| example), recording)
         };
+        let text = rewrite::settled(&page.text, &page.examples, &edits, &outputs)
+            .ok_or(PassedOver::CannotShow)?;
         let is_read_only =
             |file: &Path| fs::metadata(file).is_ok_and(|file| file.permissions().readonly());
         let keeps_page = text != page.text && is_read_only(&page.file);
@@ -673,16 +677,26 @@ fn without_output(page: &Page, text: &str) -> impl Iterator<Item = usize> {
 }
 
 struct Candidate {
-    change: Change,
+    /// What the recording is to say.
+    recorded: Option<Recorded>,
+    /// What corrects the example's own block and, where nothing is recorded, the block of output below it; none if
+    /// nothing can. `None` where they are right.
+    edits: Option<Vec<Edit>>,
     /// The entry of another example, or of this one before it moved, whose wildcards it takes over.
     inherits: Option<Entry>,
     outcome: Outcome,
     context: normalize::Context,
 }
 
-enum Change {
-    Recording(Recorded),
-    Block(Vec<Edit>),
+/// Whether what an example does is recorded: transcripts, consoles and code with `#>` say it themselves.
+fn is_recorded(page: &Page, example: &Example) -> bool {
+    page.recording.is_some()
+        && matches!(&example.kind, Kind::Module(comments) if comments.printed.is_empty())
+}
+
+/// Whether `record` keeps a block of output below each example of this page.
+fn carries_output(page: &Page, config: &Config) -> bool {
+    config.output == Output::Page && page.recording.is_some()
 }
 
 /// Whether an entry, its own or another's, says what an example did.
@@ -747,7 +761,8 @@ fn refuted(
     };
     // What comments, prompts and wildcards leave open is for the first run's comparison to say.
     let same = |first: &[u8], second: &[u8]| {
-        matching.matches(first, second) || excused_by_hand(example, &candidate.change, second)
+        matching.matches(first, second)
+            || excused_by_hand(example, candidate.recorded.as_ref(), second)
     };
     let first = (&candidate.outcome, &candidate.context);
     let second = (&again.outcome, &again.context);
@@ -790,8 +805,8 @@ fn varying_file(first: &Outcome, second: &Outcome) -> Option<String> {
 }
 
 /// Wildcards that somebody wrote by hand hold for every run.
-fn excused_by_hand(example: &Example, change: &Change, text: &[u8]) -> bool {
-    let Change::Recording(recorded) = change else {
+fn excused_by_hand(example: &Example, recorded: Option<&Recorded>, text: &[u8]) -> bool {
+    let Some(recorded) = recorded else {
         return false;
     };
     let expected = &recorded.expected;
@@ -806,18 +821,10 @@ fn excused_by_hand(example: &Example, change: &Change, text: &[u8]) -> bool {
 
 /// Whether the page with these edits would be green: not every output can be written into a transcript,
 /// and one with a fence in it would end its own block.
-fn says_what_happened(
-    config: &Config,
-    page: &Page,
-    position: usize,
-    edits: &[Edit],
-    candidate: &Candidate,
-) -> bool {
+fn says_what_happened(edits: &[Edit], said: Option<&Verdict>) -> bool {
     // Python reads no source with a NUL in it, though the page would show what happened.
     let is_source = edits.iter().all(|(_, text)| !text.contains('\0'));
-    is_source
-        && with_edits(config, page, position, edits, candidate)
-            .is_some_and(|verdict| !verdict.is_failure())
+    is_source && said.is_some_and(|verdict| !verdict.is_failure())
 }
 
 /// What would be said of an example on the page with these edits; `None` where it would be another page.
@@ -828,11 +835,18 @@ fn with_edits(
     edits: &[Edit],
     candidate: &Candidate,
 ) -> Option<Verdict> {
-    let (found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
+    let (mut found, _) = example::read(&rewrite::apply(&page.text, edits.to_vec()), "");
+    if let Some(example) = found.examples.get_mut(position)
+        && (is_recorded(page, example) || carries_output(page, config))
+    {
+        // The block of output below it will show the recording, which is not compared here.
+        example.output = None;
+    }
     let terms = Terms {
         recorded: None,
+        base: None,
         must_be_recorded: false,
-        page: None,
+        carries_output: false,
         doctest: config.doctest,
         context: &candidate.context,
     };
@@ -853,28 +867,46 @@ fn unable(with_edits: Option<Verdict>) -> Reason {
     ))
 }
 
-/// Edits of what a file's own page claims that it prints.
-fn claim_edits(
+/// Edits that make the blocks of an example that is not as expected say what it did; `None` where it is not for
+/// them to say.
+fn block_edits(
     page: &Page,
     example: &Example,
     outcome: &Outcome,
     verdict: &Verdict,
     config: &Config,
-) -> Vec<Edit> {
-    let Kind::Module(comments) = &example.kind else {
-        return Vec::new();
+) -> Option<Vec<Edit>> {
+    let mut edits = match verdict {
+        Verdict::Failed(Failure::Steps(failures)) => rewrite::steps(&page.text, example, failures),
+        Verdict::Unrecorded | Verdict::Failed(Failure::Differs(_))
+            if !is_recorded(page, example) =>
+        {
+            Vec::new()
+        }
+        _ => return None,
     };
-    if !verdict.is_failure() {
-        Vec::new()
-    } else if !comments.printed.is_empty() {
-        rewrite::printed(&page.text, example, outcome)
-    } else if config.output == Output::Recording {
-        rewrite::shown(&page.text, example, outcome)
-            .into_iter()
-            .collect()
-    } else {
-        Vec::new()
+    let Kind::Module(comments) = &example.kind else {
+        return Some(edits);
+    };
+    if let Verdict::Failed(Failure::Steps(failures)) = verdict
+        && let Some(first) = comments.printed.first()
+        && failures
+            .iter()
+            .any(|failure| failure.line == first.lines.start)
+    {
+        edits.extend(rewrite::printed(&page.text, example, outcome));
     }
+    if !is_recorded(page, example) && !carries_output(page, config) {
+        let rules = &example.attributes.normalize;
+        let stdout = Expected {
+            stdout: compare::observed(outcome, rules, &normalize::Context::default()).stdout,
+            ..Expected::default()
+        };
+        if !verdict::shows(example, &stdout) {
+            edits.extend(rewrite::shown(&page.text, example, &stdout));
+        }
+    }
+    Some(edits)
 }
 
 /// What the names of files begin and end with that will replace others, round so many letters by chance.
@@ -970,7 +1002,7 @@ fn artifact_paths(file: &Path, recording: &Recording) -> impl Iterator<Item = Pa
         parts.all(|part| matches!(part, Component::Normal(_)))
     };
     let names = recording.artifacts().filter(is_below);
-    names.map(|name| check::artifact_path(file, name))
+    names.map(|name| book::artifact_path(file, name))
 }
 
 /// Whether a file lies among those that are expected, not behind a link to somewhere else, and is no recording, which may

@@ -8,7 +8,6 @@ use std::ops::Range;
 use crate::compare;
 use crate::example::{self, Example, Kind};
 use crate::markdown::{self, Block};
-use crate::normalize;
 use crate::outcome::Outcome;
 use crate::recording::{Expected, Recording};
 use crate::verdict::{self, StepFailure};
@@ -16,7 +15,7 @@ use crate::verdict::{self, StepFailure};
 /// Bytes of a page, and what replaces them.
 pub type Edit = (Range<usize>, String);
 
-/// Edits that make a transcript or console block say what its steps did.
+/// Edits that make a transcript, a console block or comments with values say what the steps did.
 pub fn steps(page: &str, example: &Example, failures: &[StepFailure]) -> Vec<Edit> {
     failures
         .iter()
@@ -38,7 +37,16 @@ pub fn steps(page: &str, example: &Example, failures: &[StepFailure]) -> Vec<Edi
                         .find(|command| command.line == failure.line)?;
                     (command.expected_lines.clone(), 0, failure.actual.clone())
                 }
-                Kind::Module(_) | Kind::File(_) => return None,
+                Kind::Module(comments) => {
+                    let claim = comments
+                        .values
+                        .iter()
+                        .find(|(line, _)| *line == failure.line);
+                    return claim.and_then(|(line, claimed)| {
+                        value(page, &example.block, (*line, claimed), &failure.actual)
+                    });
+                }
+                Kind::File(_) => return None,
             };
             Some(replace_lines(
                 page,
@@ -49,6 +57,23 @@ pub fn steps(page: &str, example: &Example, failures: &[StepFailure]) -> Vec<Edi
             ))
         })
         .collect()
+}
+
+/// The edit that makes a comment behind an expression claim another value, if a comment can.
+fn value(page: &str, block: &Block, (line, claimed): (usize, &str), actual: &str) -> Option<Edit> {
+    let actual = actual.strip_suffix('\n').unwrap_or(actual);
+    let code = block.code.lines().nth(line - 1)?.trim_end();
+    let before = code.strip_suffix(claimed)?;
+    // Behind an arrow anything is a claim, else only a literal.
+    let new = ["", "=> "]
+        .map(|arrow| format!("{arrow}{actual}"))
+        .into_iter()
+        .filter(|new| !new.contains(['\n', '\r']))
+        .find(|new| example::claimed_value(&format!("{before}{new}")) == Some(actual))?;
+    let range = block.code_lines.get(line - 1)?;
+    let end = range.start + page[range.clone()].trim_end().len();
+    let start = end.checked_sub(claimed.len())?;
+    (page.get(start..end) == Some(claimed)).then_some((start..end, new))
 }
 
 /// Edits that make the runs of `#>` in a file say what the steps between them printed.
@@ -80,22 +105,33 @@ pub fn printed(page: &str, example: &Example, outcome: &Outcome) -> Vec<Edit> {
         .collect()
 }
 
-/// The edit that makes the block of output below an example show what it printed, on a page that has no
-/// recording.
-pub fn shown(page: &str, example: &Example, outcome: &Outcome) -> Option<Edit> {
+/// The edit that makes the block of output that somebody put below an example show what is expected of it.
+pub fn shown(page: &str, example: &Example, expected: &Expected) -> Option<Edit> {
     let shown = example.output.as_ref()?;
-    let observed = compare::observed(
-        outcome,
-        &example.attributes.normalize,
-        &normalize::Context::default(),
-    );
-    let stdout = Expected {
-        stdout: observed.stdout,
-        ..Expected::default()
-    };
-    let text = verdict::page_text(&stdout).unwrap_or_default();
+    let text = verdict::block_text(expected).unwrap_or_default();
     let block = fence(page, &shown.prefix, info(shown), &text);
     Some((shown.span.clone(), block))
+}
+
+/// Edits that correct the blocks of output that stand below these examples, on a page that carries no others.
+pub fn corrections<'e>(
+    page: &str,
+    examples: impl Iterator<Item = &'e Example>,
+    recording: &Recording,
+) -> Vec<Edit> {
+    examples
+        .filter(|example| matches!(example.kind, Kind::Module(_)))
+        .filter_map(|example| {
+            let recorded = recording
+                .examples
+                .iter()
+                .find(|recorded| recorded.id == example.id)?;
+            if verdict::shows(example, &recorded.expected) {
+                return None;
+            }
+            shown(page, example, &recorded.expected)
+        })
+        .collect()
 }
 
 /// Replaces lines of a block; an empty range inserts before its start.
@@ -201,16 +237,16 @@ fn end_of_words_above(page: &str, example: &Example, shown: &Block) -> usize {
     start + if is_blank { 0 } else { words.trim_end().len() }
 }
 
-/// The page with `edits` made and the recorded output below each example. `None` if it would not read back
-/// as that: where an example stands, an output may end a list or become part of something else.
+/// The page with `edits` made and those that `outputs` finds in it, as [`outputs`] or [`corrections`] do. `None` if
+/// it would not read back as that: where an example stands, an output may end a list or become part of something
+/// else.
 pub fn settled(
     page: &str,
     examples: &[Example],
     edits: &[Edit],
-    recording: &Recording,
-    is_settled: &dyn Fn(usize) -> bool,
+    outputs: &dyn Fn(&str, &[Example]) -> Vec<Edit>,
 ) -> Option<String> {
-    let mut all = outputs(page, examples, recording, is_settled);
+    let mut all = outputs(page, examples);
     all.extend(edits.iter().cloned());
     let text = apply(page, all);
     let (again, problems) = example::read(&text, "");
@@ -233,9 +269,8 @@ pub fn settled(
             ..example
         })
         .collect();
-    let reads_back =
-        same && problems.is_empty() && outputs(&text, &named, recording, is_settled).is_empty();
-    reads_back.then_some(text)
+    let is_settled = same && problems.is_empty() && outputs(&text, &named).is_empty();
+    is_settled.then_some(text)
 }
 
 /// The words behind an output's fence, which may be another tool's.

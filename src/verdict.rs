@@ -9,7 +9,8 @@ use crate::console;
 use crate::diagnose::Reason;
 use crate::doctest::{self, Flags, Got};
 use crate::example::{Comments, Example, Kind};
-use crate::normalize::{Context, apply_bytes};
+use crate::matching::Matching;
+use crate::normalize::{Context, apply, apply_bytes, float_digits};
 use crate::outcome::{Ending, Exception, Outcome, Resource};
 use crate::recording::Expected;
 
@@ -133,18 +134,14 @@ impl StepFailure {
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     pub recorded: Option<&'a Expected>,
+    /// The base of the recording, whatever version runs now: a page shows one output for all.
+    pub base: Option<&'a Expected>,
     /// Whether output without a recording or an inline expectation is a fault.
     pub must_be_recorded: bool,
-    /// What the page should show below the example, where pages carry output.
-    pub page: Option<PageOutput<'a>>,
+    /// Whether the page is one that shows below each example what is recorded of it.
+    pub carries_output: bool,
     pub doctest: Flags,
     pub context: &'a Context,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct PageOutput<'a> {
-    /// The base of the recording, whatever version runs now.
-    pub base: Option<&'a Expected>,
 }
 
 impl Verdict {
@@ -212,7 +209,7 @@ pub fn judge(example: &Example, outcome: &Outcome, terms: &Terms<'_>) -> Verdict
         }
         Kind::Console(commands) => {
             // Commands alone claim nothing, unless the page is one that carries its outputs.
-            let claims = terms.page.is_some()
+            let claims = terms.carries_output
                 || commands
                     .iter()
                     .any(|command| !command.expected.is_empty() || command.status != 0);
@@ -263,7 +260,7 @@ fn judge_module(
         if !differences.is_empty() {
             return Some(Verdict::Failed(Failure::Differs(differences)));
         }
-    } else if terms.page.is_none()
+    } else if !terms.carries_output
         && let Some(shown) = &example.output
     {
         // On other people's pages the block below an example is what it prints. No block can show that
@@ -284,13 +281,55 @@ fn judge_module(
     } else if terms.must_be_recorded && !claims_in_comments && !is_silent(outcome) {
         return Some(Verdict::Unrecorded);
     }
-    let page = terms.page?;
-    let recorded = page.base.and_then(page_text);
     let shown = example.output.as_ref().map(|block| block.code.clone());
-    if shown == recorded || (example.attributes.hidden && shown.is_none()) {
-        return None;
-    }
+    let recorded = if terms.carries_output {
+        let recorded = terms.base.and_then(page_text);
+        if shown == recorded || (example.attributes.hidden && shown.is_none()) {
+            return None;
+        }
+        recorded
+    } else {
+        // Nobody has to show an output, but what stands on the page is what readers see.
+        let base = terms.base.filter(|base| !shows(example, base))?;
+        block_text(base)
+    };
     Some(Verdict::Failed(Failure::PageOutdated { shown, recorded }))
+}
+
+/// Whether the block that somebody put below an example, if there is one, shows what is recorded of it: what it
+/// prints, or all that a page could carry. Either side may describe the other by wildcards.
+pub fn shows(example: &Example, recorded: &Expected) -> bool {
+    let Some(block) = &example.output else {
+        return true;
+    };
+    let rules = &example.attributes.normalize;
+    let settled = |text: &str| apply(rules, text, &Context::default()).into_bytes();
+    let matching = |wildcards| Matching {
+        wildcards,
+        digits: float_digits(rules),
+        unordered: example.attributes.unordered,
+    };
+    let shown = settled(&block.code);
+    [printed_text(recorded), page_text(recorded)]
+        .into_iter()
+        .any(|text| {
+            let text = settled(&text.unwrap_or_default());
+            matching(true).matches(&shown, &text)
+                || matching(!recorded.literal).matches(&text, &shown)
+        })
+}
+
+/// What the block that somebody put below an example is to show of a recording: what it prints or, if that is
+/// nothing, what else it leaves on a screen.
+pub fn block_text(recorded: &Expected) -> Option<String> {
+    printed_text(recorded).or_else(|| page_text(recorded))
+}
+
+fn printed_text(recorded: &Expected) -> Option<String> {
+    page_text(&Expected {
+        stdout: recorded.stdout.clone(),
+        ..Expected::default()
+    })
 }
 
 /// What the page shows of a recording: what stdout, stderr and the exception leave on a screen, with `\r`

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pep440_rs::Version;
 
 use crate::attributes::{Attributes, Need, OwnLimits};
-use crate::book::Page;
+use crate::book::{self, Page};
 use crate::config::Config;
 use crate::digest::{self, Digest, Digester};
 use crate::example::Example;
@@ -115,7 +115,7 @@ impl Parts {
             let file = page
                 .recording
                 .as_ref()
-                .map(|recording| recording.with_extension("").join(name));
+                .map(|recording| book::artifact_path(recording, name));
             let kept = file.and_then(|file| fs::read(file).ok());
             self.add(
                 format!("the recorded file `{name}`"),

@@ -10,7 +10,7 @@ mod session;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -619,9 +619,4 @@ fn host_options(run: &Run<'_>, demands: &[Demand<'_>]) -> Result<host::Options> 
             .scratch,
         sandbox,
     })
-}
-
-/// Where the expected bytes of an artefact are kept: beside the recording, in a directory of its name.
-pub fn artifact_path(recording: &Path, name: &str) -> PathBuf {
-    recording.with_extension("").join(name)
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::SessionPlan;
 use super::runner::{Again, Runner};
-use super::{SessionPlan, artifact_path};
 use crate::attributes::OwnLimits;
-use crate::book::Page;
+use crate::book::{self, Page};
 use crate::compare;
 use crate::config::{Limits, Output};
 use crate::console;
@@ -26,7 +26,7 @@ use crate::recording::{Recorded, Recording};
 use crate::report::ExampleResult;
 use crate::sandbox;
 use crate::scratch::Scratch;
-use crate::verdict::{self, Failure, PageOutput, Terms, Verdict};
+use crate::verdict::{self, Failure, Terms, Verdict};
 
 /// Bytes of a session's source that are compiled before it starts. What a person writes on a page is less, and the
 /// compiler's time and memory are nobody's limit there.
@@ -339,14 +339,12 @@ impl<'r, 'a> Session<'r, 'a> {
         let recorded = self.recorded(&example.id);
         let expected = recorded.map(|recorded| recorded.expected_for(&self.runner.version));
         let config = self.runner.run.config;
-        let page_output =
-            (config.output == Output::Page && self.page.recording.is_some()).then(|| PageOutput {
-                base: recorded.map(|recorded| &recorded.expected),
-            });
+        let must_be_recorded = self.page.recording.is_some();
         let terms = Terms {
             recorded: expected.as_ref(),
-            must_be_recorded: self.page.recording.is_some(),
-            page: page_output,
+            base: recorded.map(|recorded| &recorded.expected),
+            must_be_recorded,
+            carries_output: config.output == Output::Page && must_be_recorded,
             doctest: config.doctest,
             context: &self.context,
         };
@@ -645,7 +643,12 @@ impl<'r, 'a> Session<'r, 'a> {
                 let _ = fs::remove_dir_all(parent.join("__pycache__"));
             }
         }
+        let before = self.fault.take();
         self.write(&path, example.source().as_bytes());
+        // A file has no verdict. The example that comes next has one, and has to say where the fault is.
+        let place = format!("{}:{}", self.page.name, example.block.line);
+        let fault = self.fault.take().map(|fault| format!("{place}: {fault}"));
+        self.fault = before.or(fault);
         self.saved.add(path, example);
     }
 
@@ -683,7 +686,7 @@ impl<'r, 'a> Session<'r, 'a> {
             let Some(bytes) = bytes else {
                 continue;
             };
-            let Ok(expected) = fs::read(artifact_path(recording, name)) else {
+            let Ok(expected) = fs::read(book::artifact_path(recording, name)) else {
                 return Some(Verdict::Unrecorded);
             };
             if let Some(difference) = compare::artifact_matches(name, &expected, bytes) {

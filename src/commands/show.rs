@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::list::becomes;
 use super::{Project, Status, interpreters, nothing_to_run, settings};
-use crate::book::{At, Page};
+use crate::book::{self, At, Page};
 use crate::check;
 use crate::cli;
 use crate::compare;
@@ -141,7 +141,7 @@ fn recorded(expected: &Expected, page: &Page, out: &mut dyn Write) -> io::Result
     section(out, "recorded exit status", &exit.unwrap_or_default())?;
     for name in &expected.artifacts {
         let recording = page.recording.as_deref();
-        let kept = recording.map(|file| fs::read(check::artifact_path(file, name)));
+        let kept = recording.map(|file| fs::read(book::artifact_path(file, name)));
         let text = match kept {
             Some(Ok(bytes)) => compare::readable(&bytes),
             _ => "not kept".to_owned(),

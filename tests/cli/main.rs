@@ -22,7 +22,7 @@
 //! | `private` | what examples see of a project and of what they import from it |
 //! | `recording` | what `record` writes and keeps |
 //! | `proving` | what `record` refuses, and what passes by luck |
-//! | `output_in_pages` | blocks of output that `record` keeps in the pages |
+//! | `kept_in_page` | what `record` corrects in the pages themselves, with a recording and without |
 //! | `hostile` | that no example can fool the verdict or harm another |
 //! | `endings` | the end of a session: what shows when Python shuts down |
 //! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
@@ -59,6 +59,7 @@ mod hosts;
 mod inline;
 mod interpreters;
 mod interrupted;
+mod kept_in_page;
 #[path = "../attacks/lacking.rs"]
 mod lacking;
 mod layers;

@@ -356,3 +356,58 @@ error: `./verify.toml` exists already; edit it, or remove it first
 
 "#]]);
 }
+
+#[test]
+fn files_that_would_be_kept_in_the_same_place() {
+    let make = |attributes: &str, text: &str| {
+        format!(
+            "```python {attributes}\nfor name in ['a', 'plot.png', 'sub.toml']:\n    open(name, 'w').write({text})\n```\n\n"
+        )
+    };
+    let project = Project::book()
+        .with("p.md", make("artifact=sub.toml", "'hi'"))
+        .with("p/sub.md", "```python\nprint(1)\n```\n")
+        .with(
+            "same.md",
+            [
+                make("artifact=plot.png", "'1'"),
+                make("artifact=plot.png", "'2'"),
+                make("artifact=plot.png skip=\"it is not made\"", "'3'"),
+                make("artifact=a artifact=a", "'4'"),
+            ]
+            .concat(),
+        );
+    project.verify("record").is(str![[r#"
+exit status 2
+--- stdout
+error: p.md:1: `artifact=sub.toml` would be kept in the same place as the recording of `p/sub.md`: give the file another name
+error: same.md:6: `artifact=plot.png` would be kept in the same place as `plot.png` of same.md:1: give the file another name
+error: same.md:16: `artifact=a` would be kept in the same place as `a` of same.md:16: give the file another name
+3 problems; nothing was run
+
+"#]]);
+    assert!(!project.path("expected").exists());
+}
+
+#[test]
+fn a_file_where_a_directory_is() {
+    let project = Project::new().with(
+        "page.md",
+        "```python\nimport os\nos.mkdir('data')\n```\n\n```text file=data\nx\n```\n\n```python\nprint(1)\n```\n",
+    );
+    project.verify("").is(str![[r#"
+exit status 1
+--- stdout
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+✗ page.md  1 ran, 1 failed
+error: no result arrived: page.md:6: `data` cannot be written to the session's directory: Is a directory (os error 21)
+  --> page.md:11 (page/3, Python [VERSION])
+     |
+  11 | print(1)
+     |
+  again: verify page.md --example page/3
+
+0 verified, 1 ran, 1 failed, 0 unrecorded, 0 blocked, 0 skipped, 0 illustrative in [TIME]
+
+"#]]);
+}

@@ -149,12 +149,14 @@ pub(crate) fn rewriting(page: &str, output: &str) {
     }
     let rewritten = rewrite::apply(page, edits.clone());
     others_are_untouched(page, &rewritten, &edits);
-    let Some(settled) = rewrite::settled(page, &found.examples, &[], &recording, &|_| true) else {
+    let outputs =
+        |page: &str, examples: &[Example]| rewrite::outputs(page, examples, &recording, &|_| true);
+    let Some(settled) = rewrite::settled(page, &found.examples, &[], &outputs) else {
         return;
     };
     assert_eq!(settled, rewritten);
     let (again, _) = example::read(&rewritten, "page");
-    let again = rewrite::settled(&rewritten, &again.examples, &[], &recording, &|_| true);
+    let again = rewrite::settled(&rewritten, &again.examples, &[], &outputs);
     assert_eq!(
         again.as_ref(),
         Some(&rewritten),
@@ -207,8 +209,12 @@ fn edits_stay_inside(page: &str, example: &Example, output: &str) {
         );
     }
     others_are_untouched(page, &rewrite::apply(page, edits.clone()), &edits);
+    let expected = Expected {
+        stdout: output.into(),
+        ..Expected::default()
+    };
     if let (Some((range, _)), Some(shown)) =
-        (rewrite::shown(page, example, &outcome), &example.output)
+        (rewrite::shown(page, example, &expected), &example.output)
     {
         assert_eq!(range, shown.span);
     }
