@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::session::Session;
 use crate::outcome::Outcome;
+use crate::protocol::Observed;
 use crate::report::Rerun;
 use crate::trace::{Step, Trace};
 
@@ -28,14 +29,16 @@ impl Past {
     pub(super) fn of(trace: Trace, session: &mut Session<'_, '_>) -> Past {
         let (inputs, saved) = session.rehearse();
         let changed = trace.holds_for(&inputs);
+        let read = trace.reads.changed();
         Past {
+            // Which example has read it, nobody knows.
+            holding: if read.is_some() { 0 } else { changed },
+            reason: read.map(|path| format!("`{}` has changed", path.display())),
             trace,
             inputs,
             saved,
             changed,
-            holding: changed,
             is_over: false,
-            reason: None,
         }
     }
 
@@ -48,6 +51,11 @@ impl Past {
             of: ran(steps),
             reason: self.reason.clone(),
         }
+    }
+
+    /// Notes what the session has read, as far as its process could say so.
+    pub(super) fn note(&mut self, observed: &Observed) {
+        self.trace.reads.note(observed);
     }
 
     pub(super) fn into_trace(self) -> Trace {

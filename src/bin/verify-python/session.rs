@@ -125,6 +125,7 @@ fn go_on(
         };
         control = UnixStream::from(next);
         setup.seal = forked.setup.seal;
+        observe::go_on_session(control.as_raw_fd(), setup.seal);
     }
 }
 
