@@ -41,6 +41,12 @@ pub type Key = (String, usize);
 const OF_THE_PROCESS: &[&str] = &[
     "getpid",
     "getppid",
+    "getpgrp",
+    "getpgid",
+    "setpgrp",
+    "setpgid",
+    "getsid",
+    "setsid",
     "get_native_id",
     "native_id",
     "multiprocessing",

@@ -27,6 +27,8 @@ pub(super) enum Happened {
     /// The file is being written, or has gone.
     Touched(PathBuf),
     Key(u8),
+    /// This process was stopped, and goes on.
+    Resumed,
     /// The run of this number has no more to tell.
     RunEnded(usize),
 }
@@ -36,6 +38,8 @@ pub(super) enum Act {
     /// Read these files again; what was saved together is run together.
     Saved(BTreeSet<PathBuf>),
     Key(u8),
+    /// Show again what can be done.
+    Resumed,
     RunEnded(usize),
 }
 
@@ -99,6 +103,7 @@ impl Inbox {
             };
             match self.take(patience, files)? {
                 Some(Happened::Key(key)) => return Ok(Act::Key(key)),
+                Some(Happened::Resumed) => return Ok(Act::Resumed),
                 Some(Happened::RunEnded(run)) => return Ok(Act::RunEnded(run)),
                 Some(Happened::Touched(_) | Happened::Saved(_)) => {}
                 None => {

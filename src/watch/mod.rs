@@ -74,8 +74,12 @@ pub fn watch(arguments: &cli::Watch) -> Result<Status> {
             // A mistake in `verify.toml`, say: it is mended by saving it again.
             Err(error) => {
                 say(&format!("error: {error:#}"))?;
-                if let Act::Key(b'q') = inbox.next(&files)? {
-                    return Ok(Status::Good);
+                loop {
+                    match inbox.next(&files)? {
+                        Act::Key(b'q') => return Ok(Status::Good),
+                        Act::Saved(_) => break,
+                        Act::Key(_) | Act::Resumed | Act::RunEnded(_) => {}
+                    }
                 }
             }
         }
@@ -186,7 +190,7 @@ fn over_one_configuration(
                     Ok(_) => {}
                 }
             }
-            Act::Key(_) | Act::RunEnded(_) => {}
+            Act::Key(_) | Act::Resumed | Act::RunEnded(_) => {}
         }
     }
 }
@@ -285,8 +289,8 @@ impl Watch<'_> {
         let ended = RunEnds(inbox.sender.clone(), number);
         let is_news = |act: &Act| match act {
             Act::Saved(paths) => !paths.iter().all(|path| is_as_read(book, path)),
-            Act::Key(_) => true,
-            Act::RunEnded(_) => false,
+            Act::Key(key) => matches!(key, b'a' | b'f' | b'r' | b'q'),
+            Act::Resumed | Act::RunEnded(_) => false,
         };
         let (results, happened) = std::thread::scope(|scope| {
             let running = scope.spawn(|| {
