@@ -78,7 +78,7 @@ pub struct Trace {
     pub directory: PathBuf,
     /// Whether it is worth checkpoints: somebody edits its page.
     pub is_edited: bool,
-    /// As far as its process could say so at its end.
+    /// As far as its processes could say so.
     pub reads: Reads,
     /// Up to the last example that ran.
     pub steps: Vec<Step>,

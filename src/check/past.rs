@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use super::session::Session;
 use crate::outcome::Outcome;
-use crate::protocol::Observed;
 use crate::report::Rerun;
 use crate::trace::{Step, Trace};
 
@@ -51,11 +50,6 @@ impl Past {
             of: ran(steps),
             reason: self.reason.clone(),
         }
-    }
-
-    /// Notes what the session has read, as far as its process could say so.
-    pub(super) fn note(&mut self, observed: &Observed) {
-        self.trace.reads.note(observed);
     }
 
     pub(super) fn into_trace(self) -> Trace {
@@ -114,6 +108,9 @@ impl Past {
             session.take_back(marked);
         }
         let outcome = if is_run { session.run(step)? } else { None };
+        if let Some(observed) = session.read_so_far() {
+            self.trace.reads.note(observed);
+        }
         if !session.was_stopped() {
             self.trace.steps.push(Step {
                 input,

@@ -262,9 +262,6 @@ impl<'a> Runner<'_, 'a> {
         let (scratch, saved) = (session.scratch.clone(), session.files_saved());
         let is_gone = session.is_gone();
         drop(session);
-        if let (Some(past), Ok(observed)) = (&mut past, &watched) {
-            past.note(observed);
-        }
         let rerun = past.as_ref().map(Past::rerun);
         *trace = past.map(Past::into_trace);
         let has_checkpoints = |trace: &Trace| !trace.checkpoints.is_empty();

@@ -27,7 +27,7 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(sender: Sender<Happened>) -> Result<Files> {
         let directories = Arc::new(Mutex::new(HashSet::<PathBuf>::new()));
-        let watched = directories.clone();
+        let followed = directories.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else {
                 return;
@@ -48,7 +48,7 @@ impl Files {
             };
             for path in event.paths {
                 if is_gone {
-                    lock(&watched).retain(|directory| !directory.starts_with(&path));
+                    lock(&followed).retain(|directory| !directory.starts_with(&path));
                 }
                 // Nobody is left to tell when the watch is over.
                 let _ = sender.send(if is_whole {

@@ -737,6 +737,15 @@ fn what_a_session_has_read_ends_what_holds() {
     let why = format!("`{}` has changed", data.display());
     assert_eq!(ran(&report), (3, 3, Some(why)));
     assert_eq!(printed(&report), ["", "new\n", "d\n"]);
+    // Also what did not run to its end has read it.
+    fs::remove_file(&data).unwrap();
+    for word in ["e", "f"] {
+        let report = watch.save("page.md", &blocks(word));
+        assert!(report.contains("FileNotFoundError"), "{report}");
+    }
+    project.write("data/x.txt", "newer");
+    let report = watch.save("page.md", &blocks("g"));
+    assert_eq!(printed(&report), ["", "newer\n", "g\n"]);
     watch.end();
 }
 

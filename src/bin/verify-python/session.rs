@@ -182,6 +182,7 @@ fn obey(
         let ended = Report::Ended {
             end: run.into_report(py, &unit),
             steps: untold.steps,
+            read: state.and_then(|_| observe::news()),
         };
         if protocol::send_sealed(control, seal, &ended).is_err() || unit.last {
             return Next::End(0);
