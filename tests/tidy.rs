@@ -169,6 +169,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("protocol", &["outcome"]),
+    ("reads", &["digest", "protocol"]),
     (
         "record",
         &[
@@ -236,7 +237,10 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("state", &["kept", "report"]),
-    ("trace", &["contents", "host", "outcome", "scratch"]),
+    (
+        "trace",
+        &["contents", "host", "outcome", "reads", "scratch"],
+    ),
     (
         "unchanged",
         &["book", "cache", "config", "environment", "interpreter"],
