@@ -93,6 +93,8 @@ pub struct Book {
     pub pages: Vec<Page>,
     /// In page order.
     pub unread: Vec<Unread>,
+    /// Those that were looked through for pages, whether they have any or not.
+    pub directories: Vec<PathBuf>,
     pub problems: Vec<Problem>,
 }
 
@@ -111,7 +113,11 @@ impl Book {
         let here = std::env::current_dir()
             .and_then(|path| path.canonicalize())
             .unwrap_or_default();
-        let (files, mut problems) = find(config, paths, &here)?;
+        let Found {
+            files,
+            directories,
+            mut problems,
+        } = find(config, paths, &here)?;
         let (mut pages, mut unread) = (Vec::new(), Vec::new());
         let recordings = RecordingTree::new(config);
         for file in files {
@@ -154,6 +160,7 @@ impl Book {
         let mut book = Book {
             pages,
             unread,
+            directories,
             problems,
         };
         let shared = book.shared_recordings();
@@ -275,7 +282,15 @@ pub fn display_name(file: &Path, here: &Path) -> String {
         .into_owned()
 }
 
-fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Problem>)> {
+/// What a search for pages came across.
+#[derive(Default)]
+struct Found {
+    files: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<Found> {
     let mut starts = Vec::new();
     if paths.is_empty() {
         for (start, path) in config.starts().zip(&config.pages) {
@@ -296,10 +311,10 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
             starts.push(Place::of(path)?.path);
         }
     }
-    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    let mut found = Found::default();
     for start in starts {
         if start.is_file() {
-            files.push(start);
+            found.files.push(start);
             continue;
         }
         let entries = WalkDir::new(&start)
@@ -314,7 +329,10 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
         for entry in entries {
             match entry {
                 Ok(entry) if entry.file_type().is_file() && is_page(entry.path()) => {
-                    files.push(entry.into_path());
+                    found.files.push(entry.into_path());
+                }
+                Ok(entry) if entry.file_type().is_dir() => {
+                    found.directories.push(entry.into_path());
                 }
                 Ok(_) => {}
                 Err(error) if error.path().is_some_and(|path| is_no_page(config, path)) => {}
@@ -335,7 +353,7 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
                         },
                     };
                     let page = display_name(error.path().unwrap_or(&start), here);
-                    problems.push(Problem {
+                    found.problems.push(Problem {
                         page,
                         line: None,
                         message: what,
@@ -344,9 +362,9 @@ fn find(config: &Config, paths: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>
             }
         }
     }
-    files.sort_by_cached_key(|file| reading_order(file));
-    files.dedup();
-    Ok((files, problems))
+    found.files.sort_by_cached_key(|file| reading_order(file));
+    found.files.dedup();
+    Ok(found)
 }
 
 /// Whether nobody misses what could not be read: it is excluded, or a link to nowhere that is no page and, as far as

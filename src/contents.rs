@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -150,10 +150,17 @@ impl Contents {
                         name.display()
                     )));
                 }
-                What::Directory => fs::create_dir(&path)?,
-                What::Link(target) => symlink(target, &path)?,
+                What::Directory => {
+                    fs::create_dir(&path)?;
+                    entry.stamp.put_owner(&path)?;
+                }
+                What::Link(target) => {
+                    symlink(target, &path)?;
+                    entry.stamp.put_owner(&path)?;
+                }
                 What::File(bytes) => {
                     fs::write(&path, bytes)?;
+                    entry.stamp.put_owner(&path)?;
                     fs::set_permissions(&path, Permissions::from_mode(entry.mode))?;
                     File::open(&path)?.set_modified(entry.modified)?;
                 }
@@ -207,6 +214,16 @@ impl Stamp {
             size: file.size(),
             changed: (file.ctime(), file.ctime_nsec()),
         }
+    }
+
+    /// Makes what was written again belong to whom it did.
+    fn put_owner(&self, path: &Path) -> io::Result<()> {
+        let (user, group) = self.owner;
+        let file = fs::symlink_metadata(path)?;
+        if (file.uid(), file.gid()) == self.owner {
+            return Ok(());
+        }
+        lchown(path, Some(user), Some(group))
     }
 }
 

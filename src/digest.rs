@@ -7,8 +7,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+/// The clock of file systems goes by steps of as much (Linux with a `HZ` of 100).
+pub const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 /// BLAKE3 of something.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,6 +100,17 @@ pub fn appearance(file: &Path) -> io::Result<Digest> {
         digester.add(&number.to_le_bytes());
     }
     Ok(digester.finish())
+}
+
+/// When a file or directory was last changed, put in its place, or, where there is none, may have been taken away.
+/// Whoever moves a file somewhere, or sets its times, cannot set this one.
+pub fn changed(path: &Path) -> SystemTime {
+    let found = path.ancestors().find_map(|path| fs::metadata(path).ok());
+    let time = found.and_then(|found| {
+        let seconds = Duration::from_secs(u64::try_from(found.ctime()).ok()?);
+        Some(seconds + Duration::from_nanos(u64::try_from(found.ctime_nsec()).ok()?))
+    });
+    SystemTime::UNIX_EPOCH + time.unwrap_or_default()
 }
 
 #[cfg(test)]

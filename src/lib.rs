@@ -31,7 +31,8 @@
 //! | [`host`] | our side of the process boundary | `protocol`, `processes`, `scratch`, `interpreter`, `config`, `conditions` |
 //! | [`snapshots`] | packages that are imported once, and who starts from there | `host`, `demand`, `kept` and what they use |
 //! | [`contents`] | what that directory held, to be put back | `processes` |
-//! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `scratch` |
+//! | [`reads`] | what a session has read, and whether it still is that | `digest`, `protocol` |
+//! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `reads`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report`, `kept` |
 //! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
@@ -80,6 +81,7 @@ pub mod outcome;
 pub mod processes;
 pub mod proof;
 pub mod protocol;
+pub mod reads;
 pub mod record;
 pub mod recording;
 pub mod report;

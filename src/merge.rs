@@ -150,6 +150,7 @@ pub fn read(reports: &[(String, String)]) -> Result<Merged> {
     let mut book = Book {
         pages: Vec::new(),
         unread: Vec::new(),
+        directories: Vec::new(),
         problems: Vec::new(),
     };
     if !pages.is_empty() {

@@ -330,6 +330,8 @@ pub enum Report {
     Ended {
         steps: Vec<StepReport>,
         end: UnitEnd,
+        /// All that the session has read, where it may have copies and has read more than they were told of.
+        read: Option<Observed>,
     },
     /// The answer to [`Command::Checkpoint`]: what a copy of this process would not be true to; `None` if it
     /// has become one.

@@ -116,8 +116,11 @@ impl Sinks {
         }
     }
 
-    /// Counts progress anew, where who reads knows what runs.
+    /// Begins a run where who reads knows what runs.
     pub fn expect(&mut self, started: &Started<'_>) {
+        for (reporter, _) in &mut self.reporters {
+            reporter.begin_again();
+        }
         self.progress.event(&Event::Started(started));
     }
 

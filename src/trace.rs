@@ -1,7 +1,8 @@
 //! What a session did, example by example, so that it need not do it again after an edit.
 //!
-//! As long as an example and all before it in its session are as they were, what it did holds. From the first that is
-//! not, the session goes on at the last checkpoint before it. Verdicts are not kept: they are made
+//! As long as an example and all before it in its session are as they were, and the files that the session read, what
+//! it did holds. From the first that is not, the session goes on at the last checkpoint before it; where a file has
+//! changed, it starts anew. Verdicts are not kept: they are made
 //! anew, since recordings and prose change too.
 //!
 //! While nothing is to be run, a trace gets ready for the next edit of the same example: its directory is put back, and a
@@ -19,6 +20,7 @@ use anyhow::Result;
 use crate::contents::Contents;
 use crate::host::{Checkpoint, Host, Running, Untrue};
 use crate::outcome::Outcome;
+use crate::reads::Reads;
 use crate::scratch;
 
 /// As many sessions keep checkpoints, and with them processes.
@@ -39,6 +41,12 @@ pub type Key = (String, usize);
 const OF_THE_PROCESS: &[&str] = &[
     "getpid",
     "getppid",
+    "getpgrp",
+    "getpgid",
+    "setpgrp",
+    "setpgid",
+    "getsid",
+    "setsid",
     "get_native_id",
     "native_id",
     "multiprocessing",
@@ -70,6 +78,8 @@ pub struct Trace {
     pub directory: PathBuf,
     /// Whether it is worth checkpoints: somebody edits its page.
     pub is_edited: bool,
+    /// As far as its processes could say so.
+    pub reads: Reads,
     /// Up to the last example that ran.
     pub steps: Vec<Step>,
     /// By the number of the step that they stand before, in order.
@@ -160,6 +170,7 @@ impl Trace {
             host: host.clone(),
             directory,
             is_edited: false,
+            reads: Reads::from_now(),
             steps: Vec::new(),
             checkpoints: Vec::new(),
             gap: None,
@@ -206,6 +217,7 @@ impl Trace {
         }
         self.obsolete.append(&mut self.checkpoints);
         self.steps.clear();
+        self.reads = Reads::from_now();
         if place != Some(0) {
             let old = self.old_directory();
             scratch::remove(&old)?;

@@ -340,7 +340,11 @@ fn whoever_reads_may_have_seen_enough() {
         command.current_dir(project.path()).stdout(writer);
         let output = command.output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &*stderr), (Some(141), ""), "{format}");
+        assert_eq!(
+            (output.status.code(), &*stderr),
+            (Some(141), ""),
+            "{format}"
+        );
     }
 }
 

@@ -170,6 +170,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("protocol", &["outcome"]),
+    ("reads", &["digest", "protocol"]),
     (
         "record",
         &[
@@ -237,7 +238,10 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("state", &["kept", "report"]),
-    ("trace", &["contents", "host", "outcome", "scratch"]),
+    (
+        "trace",
+        &["contents", "host", "outcome", "reads", "scratch"],
+    ),
     (
         "unchanged",
         &["book", "cache", "config", "environment", "interpreter"],

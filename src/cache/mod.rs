@@ -17,13 +17,12 @@ mod key;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use crate::digest::{Digest, Digester};
+use crate::digest::{CLOCK_TICK, Digest, Digester, changed};
 use crate::outcome::Outcome;
 use crate::protocol::{Observed, Protections};
 use crate::report::ExampleResult;
@@ -45,9 +44,6 @@ const MOST_GROUNDS: usize = 12;
 const MOST_OF_A_PAGE: usize = 4 << 20;
 /// So many states of a page are remembered, as when branches are switched.
 const GENERATIONS: usize = 4;
-
-/// The clock of file systems goes by steps of as much (Linux with a `HZ` of 100).
-const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 const NOW: Timestamps = Timestamps {
     last_access: TOUCHED,
@@ -359,17 +355,6 @@ fn known_inputs(sessions: &[SessionEntry], keys: &[Digest]) -> Option<Vec<Input>
         }
     }
     Some(all)
-}
-
-/// When a file or directory was last changed, put in its place, or, where there is none, may have been taken away.
-/// Whoever moves a file somewhere, or sets its times, cannot set this one.
-fn changed(path: &Path) -> SystemTime {
-    let found = path.ancestors().find_map(|path| fs::metadata(path).ok());
-    let time = found.and_then(|found| {
-        let seconds = Duration::from_secs(u64::try_from(found.ctime()).ok()?);
-        Some(seconds + Duration::from_nanos(u64::try_from(found.ctime_nsec()).ok()?))
-    });
-    SystemTime::UNIX_EPOCH + time.unwrap_or_default()
 }
 
 fn session_name(session: &Session<'_>) -> String {

@@ -28,14 +28,16 @@ impl Past {
     pub(super) fn of(trace: Trace, session: &mut Session<'_, '_>) -> Past {
         let (inputs, saved) = session.rehearse();
         let changed = trace.holds_for(&inputs);
+        let read = trace.reads.changed();
         Past {
+            // Which example has read it, nobody knows.
+            holding: if read.is_some() { 0 } else { changed },
+            reason: read.map(|path| format!("`{}` has changed", path.display())),
             trace,
             inputs,
             saved,
             changed,
-            holding: changed,
             is_over: false,
-            reason: None,
         }
     }
 
@@ -106,6 +108,9 @@ impl Past {
             session.take_back(marked);
         }
         let outcome = if is_run { session.run(step)? } else { None };
+        if let Some(observed) = session.read_so_far() {
+            self.trace.reads.note(observed);
+        }
         if !session.was_stopped() {
             self.trace.steps.push(Step {
                 input,

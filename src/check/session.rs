@@ -271,6 +271,11 @@ impl<'r, 'a> Session<'r, 'a> {
         }
     }
 
+    /// What its process has read, as far as that has said so.
+    pub(super) fn read_so_far(&self) -> Option<&Observed> {
+        self.running.as_ref()?.read_so_far()
+    }
+
     /// What it read, or why that is not known.
     pub(super) fn watched(
         &self,

@@ -86,6 +86,7 @@ pub struct Running {
     /// It had died by then.
     died_idle: bool,
     pub(super) end: Option<ProcessEnd>,
+    read_so_far: Option<Observed>,
     observed: Option<Observed>,
     untrue: Option<String>,
 }
@@ -163,6 +164,7 @@ impl Running {
             idle: false,
             died_idle: false,
             end: None,
+            read_so_far: None,
             observed: None,
             untrue: None,
         })
@@ -185,6 +187,12 @@ impl Running {
         self.filled = self.filled.map(|(bytes, _)| (bytes, now));
         self.idle = true;
         self.is_alive().then_some(self)
+    }
+
+    /// What the session is known to have read, however it ends; nothing where it only repeats what the process said
+    /// that it is a copy of.
+    pub fn read_so_far(&self) -> Option<&Observed> {
+        self.observed.as_ref().or(self.read_so_far.as_ref())
     }
 
     /// What the session read, once its interpreter has shut down in order and could say so.
@@ -245,12 +253,22 @@ impl Running {
                             steps.add(done, self.stdout.bytes.len());
                             let _ = protocol::send(&self.control, &Command::Continue);
                         }
-                        Ok(Some(Report::Ended { steps: done, end })) if is_last => {
+                        Ok(Some(Report::Ended {
+                            steps: done,
+                            end,
+                            read,
+                        })) if is_last => {
+                            self.read_so_far = read;
                             steps.add(done, 0);
                             ended = Some(end);
                         }
                         Ok(Some(Report::Observed(observed))) => self.observed = Some(observed),
-                        Ok(Some(Report::Ended { steps: done, end })) => {
+                        Ok(Some(Report::Ended {
+                            steps: done,
+                            end,
+                            read,
+                        })) => {
+                            self.read_so_far = read;
                             self.drain();
                             steps.add(done, 0);
                             let exceeded = self.overprinted(&limits);

@@ -43,7 +43,7 @@ pub struct Human {
     pub several: bool,
     /// Each session with the reason why it ran or did not.
     pub explains: bool,
-    /// Failures that were told before their page.
+    /// Failures of this run that were told before their page.
     pub told: HashSet<At>,
 }
 
@@ -84,11 +84,12 @@ impl Reporter for Human {
             Event::Example(interpreter, result) => self.example(interpreter, result, out),
             Event::Page(page) => self.page(page, out),
             Event::Unchanged(name, summary) => self.head(name, summary, None, out),
-            Event::Finished(finished) => {
-                self.told.clear();
-                self.finished(finished, out)
-            }
+            Event::Finished(finished) => self.finished(finished, out),
         }
+    }
+
+    fn begin_again(&mut self) {
+        self.told.clear();
     }
 }
 

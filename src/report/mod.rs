@@ -248,6 +248,9 @@ impl ExampleResult<'_> {
 pub trait Reporter {
     fn event(&mut self, event: &Event<'_>, out: &mut dyn io::Write) -> io::Result<()>;
 
+    /// A run begins whose start is not told, since who reads knows what runs. The one before may have been stopped.
+    fn begin_again(&mut self) {}
+
     /// All runs are over: what can only be written whole is written now.
     fn finish(&mut self, _out: &mut dyn io::Write) -> io::Result<()> {
         Ok(())

@@ -3,19 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::inbox::Happened;
 use crate::commands::Project;
 use crate::{book, cli, config};
 
-/// The directories that are watched: those with pages or recordings, and those on the way to them.
+/// The directories that are watched: those that are looked through for pages, those with recordings, and those on the
+/// way to them.
 pub(super) struct Files {
     watcher: RecommendedWatcher,
-    directories: HashSet<PathBuf>,
+    /// What is removed or renamed is not watched any longer, even if another has its name then.
+    directories: Arc<Mutex<HashSet<PathBuf>>>,
     expected: PathBuf,
     /// By the file that it really is, under which names the project has it: a link is told of by what it leads to.
     names: HashMap<PathBuf, Vec<PathBuf>>,
@@ -23,18 +26,30 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(sender: Sender<Happened>) -> Result<Files> {
+        let directories = Arc::new(Mutex::new(HashSet::<PathBuf>::new()));
+        let followed = directories.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else {
                 return;
             };
-            let is_whole = match event.kind {
+            let (is_whole, is_gone) = match event.kind {
                 EventKind::Access(AccessKind::Close(AccessMode::Write))
-                | EventKind::Modify(ModifyKind::Name(_))
-                | EventKind::Remove(_) => true,
-                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => return,
-                _ => false,
+                | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (true, false),
+                EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
+                    (false, true)
+                }
+                // Of a renaming within what is watched, both sides were told already.
+                EventKind::Access(_)
+                | EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Name(RenameMode::Both)) =>
+                {
+                    return;
+                }
+                _ => (false, false),
             };
             for path in event.paths {
+                if is_gone {
+                    lock(&followed).retain(|directory| !directory.starts_with(&path));
+                }
                 // Nobody is left to tell when the watch is over.
                 let _ = sender.send(if is_whole {
                     Happened::Saved(path)
@@ -46,7 +61,7 @@ impl Files {
         .context("cannot watch files")?;
         Ok(Files {
             watcher,
-            directories: HashSet::new(),
+            directories,
             expected: PathBuf::new(),
             names: HashMap::new(),
         })
@@ -57,21 +72,20 @@ impl Files {
     pub(super) fn load_and_follow(&mut self, selection: &cli::Selection) -> Result<Project> {
         loop {
             let project = Project::load(selection)?;
-            let watched = self.directories.len();
-            self.follow(&project)?;
-            if self.directories.len() == watched {
+            if !self.follow(&project)? {
                 return Ok(project);
             }
         }
     }
 
-    /// Watches what this project is made of. What was watched before is watched on.
-    fn follow(&mut self, project: &Project) -> Result<()> {
+    /// Watches what this project is made of; whether any of it was not watched before, which is watched on.
+    fn follow(&mut self, project: &Project) -> Result<bool> {
         let root = &project.config.root;
         self.expected = root.join(&project.config.expected);
         let pages = project.book.pages.iter();
         let files = pages.flat_map(|page| [Some(&page.file), page.recording.as_ref()]);
-        let mut wanted = HashSet::from([root.clone()]);
+        let mut wanted: HashSet<PathBuf> = project.book.directories.iter().cloned().collect();
+        wanted.insert(root.clone());
         self.names.clear();
         for file in files.flatten() {
             if let Ok(real) = file.canonicalize() {
@@ -86,15 +100,16 @@ impl Files {
             );
             wanted.extend(file.parent().map(Path::to_owned));
         }
+        let mut has_new = false;
         for directory in wanted {
-            if directory.is_dir() && !self.directories.contains(&directory) {
+            if directory.is_dir() && lock(&self.directories).insert(directory.clone()) {
                 self.watcher
                     .watch(&directory, RecursiveMode::NonRecursive)
                     .with_context(|| format!("cannot watch `{}`", directory.display()))?;
-                self.directories.insert(directory);
+                has_new = true;
             }
         }
-        Ok(())
+        Ok(has_new)
     }
 
     /// What the project calls a file, where it matters.
@@ -115,4 +130,8 @@ impl Files {
             || path.starts_with(&self.expected)
             || path.is_dir()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,16 +14,21 @@ use crate::schedule::{self, Interrupted};
 /// they are done, by closing or renaming.
 const QUIET: Duration = Duration::from_millis(20);
 
+/// What is gone may come back within so long: many editors move the old file away before they write the new one.
+const BACK: Duration = Duration::from_millis(200);
+
 /// How often signals are looked for while nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What makes a watch do something.
 pub(super) enum Happened {
-    /// The file is complete, gone, or has come.
+    /// The file is complete.
     Saved(PathBuf),
-    /// The file is being written.
+    /// The file is being written, or has gone.
     Touched(PathBuf),
     Key(u8),
+    /// This process was stopped, and goes on.
+    Resumed,
     /// The run of this number has no more to tell.
     RunEnded(usize),
 }
@@ -33,6 +38,8 @@ pub(super) enum Act {
     /// Read these files again; what was saved together is run together.
     Saved(BTreeSet<PathBuf>),
     Key(u8),
+    /// Show again what can be done.
+    Resumed,
     RunEnded(usize),
 }
 
@@ -52,6 +59,7 @@ pub(super) struct Inbox {
     receiver: Receiver<Happened>,
     touched: BTreeSet<PathBuf>,
     saved: BTreeSet<PathBuf>,
+    gone: BTreeSet<PathBuf>,
     runs: usize,
 }
 
@@ -63,6 +71,7 @@ impl Inbox {
             receiver,
             touched: BTreeSet::new(),
             saved: BTreeSet::new(),
+            gone: BTreeSet::new(),
             runs: 0,
         }
     }
@@ -81,18 +90,27 @@ impl Inbox {
     pub(super) fn next_or(&mut self, files: &Files, do_part: impl Fn() -> bool) -> Result<Act> {
         let mut has_more = true;
         loop {
-            let patience = match (self.saved.is_empty(), self.touched.is_empty()) {
-                (false, _) => Duration::ZERO,
-                (true, false) => QUIET,
-                (true, true) if has_more => Duration::ZERO,
-                (true, true) => LOOK_EVERY,
+            let patience = if !self.saved.is_empty() {
+                Duration::ZERO
+            } else if !self.touched.is_empty() {
+                QUIET
+            } else if !self.gone.is_empty() {
+                BACK
+            } else if has_more {
+                Duration::ZERO
+            } else {
+                LOOK_EVERY
             };
             match self.take(patience, files)? {
                 Some(Happened::Key(key)) => return Ok(Act::Key(key)),
+                Some(Happened::Resumed) => return Ok(Act::Resumed),
                 Some(Happened::RunEnded(run)) => return Ok(Act::RunEnded(run)),
                 Some(Happened::Touched(_) | Happened::Saved(_)) => {}
                 None => {
                     self.saved.append(&mut self.touched);
+                    if self.saved.is_empty() {
+                        self.saved.append(&mut self.gone);
+                    }
                     if !self.saved.is_empty() {
                         return Ok(Act::Saved(std::mem::take(&mut self.saved)));
                     }
@@ -121,10 +139,22 @@ impl Inbox {
             Err(RecvTimeoutError::Disconnected) => bail!("nothing watches the files any longer"),
         };
         match &happened {
-            Happened::Touched(path) => self.touched.extend(files.ours(path).cloned()),
+            Happened::Touched(path) => {
+                for file in files.ours(path) {
+                    if file.exists() {
+                        self.gone.remove(file);
+                        self.touched.insert(file.clone());
+                    } else {
+                        self.touched.remove(file);
+                        self.saved.remove(file);
+                        self.gone.insert(file.clone());
+                    }
+                }
+            }
             Happened::Saved(path) => {
                 for file in files.ours(path) {
                     self.touched.remove(file);
+                    self.gone.remove(file);
                     self.saved.insert(file.clone());
                 }
             }

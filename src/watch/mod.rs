@@ -16,6 +16,7 @@ mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ use files::Files;
 use inbox::{Act, Inbox, RunEnds};
 use terminal::{Keys, Screen, say};
 
-use crate::book::{self, Book, Keyword};
+use crate::book::{self, Book, Keyword, Page};
 use crate::check::{self, Ground, SessionPlan, Settings};
 use crate::cli;
 use crate::commands::{self, Project, Status};
@@ -65,16 +66,30 @@ pub fn watch(arguments: &cli::Watch) -> Result<Status> {
         match over_one_configuration(&mut arguments, &mut files, &mut inbox, &mut screen) {
             Ok(Next::StartOver(reason)) => say(reason)?,
             Ok(Next::Quit) => return Ok(Status::Good),
-            Err(error) if error.is::<Interrupted>() || !screen.has_reported => return Err(error),
+            Err(error)
+                if error.is::<Interrupted>() || is_unread(&error) || !screen.has_reported =>
+            {
+                return Err(error);
+            }
             // A mistake in `verify.toml`, say: it is mended by saving it again.
             Err(error) => {
                 say(&format!("error: {error:#}"))?;
-                if let Act::Key(b'q') = inbox.next(&files)? {
-                    return Ok(Status::Good);
+                loop {
+                    match inbox.next(&files)? {
+                        Act::Key(b'q') => return Ok(Status::Good),
+                        Act::Saved(_) => break,
+                        Act::Key(_) | Act::Resumed | Act::RunEnded(_) => {}
+                    }
                 }
             }
         }
     }
+}
+
+/// Whether nobody reads any longer what a watch says.
+fn is_unread(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Why a project is not watched any longer.
@@ -161,6 +176,7 @@ fn over_one_configuration(
                     selection: arguments.selection.clone(),
                     run: arguments.run.clone(),
                     part: cli::Part::default(),
+                    // The reports of this watch go on after it, also in a file.
                     report: cli::Report {
                         format: cli::Format::Human,
                         output: None,
@@ -175,7 +191,7 @@ fn over_one_configuration(
                     Ok(_) => {}
                 }
             }
-            Act::Key(_) | Act::RunEnded(_) => {}
+            Act::Key(_) | Act::Resumed | Act::RunEnded(_) => {}
         }
     }
 }
@@ -211,6 +227,7 @@ impl Due {
 
     fn put_first(&mut self, pages: BTreeSet<String>) {
         self.then.append(&mut self.first);
+        self.then.retain(|page| !pages.contains(page));
         self.first = pages;
     }
 
@@ -272,8 +289,8 @@ impl Watch<'_> {
         let ended = RunEnds(inbox.sender.clone(), number);
         let is_news = |act: &Act| match act {
             Act::Saved(paths) => !paths.iter().all(|path| is_as_read(book, path)),
-            Act::Key(_) => true,
-            Act::RunEnded(_) => false,
+            Act::Key(key) => matches!(key, b'a' | b'f' | b'r' | b'q'),
+            Act::Resumed | Act::RunEnded(_) => false,
         };
         let (results, happened) = std::thread::scope(|scope| {
             let running = scope.spawn(|| {
@@ -315,29 +332,40 @@ impl Watch<'_> {
             if !screen.has_reported {
                 last_run.write(&self.project.config.cache_directory());
             }
-            let mut total = Summary::default();
-            for summary in self.summaries.values() {
-                total.add(summary);
-            }
-            let orphans = if self.project.is_whole() {
-                self.project.orphans()
-            } else {
-                Vec::new()
-            };
-            screen.event(&Event::Finished(&Finished {
-                interpreter: self.interpreter,
-                summary: total,
-                orphans: &orphans,
-                stopped_early: results.stopped_early,
-                sessions: results.sessions,
-                kept: 0,
-                duration: self.since.elapsed(),
-            }))?;
+            self.tell_the_whole(results.sessions, results.stopped_early, screen)?;
         }
         drop(results);
         self.last_run = last_run;
         self.ground = Some(ground);
         Ok(happened)
+    }
+
+    /// How the whole book is, whatever of it ran just now.
+    fn tell_the_whole(
+        &self,
+        sessions: usize,
+        stopped_early: bool,
+        screen: &mut Screen,
+    ) -> Result<()> {
+        let mut total = Summary::default();
+        for summary in self.summaries.values() {
+            total.add(summary);
+        }
+        let orphans = if self.project.is_whole() {
+            self.project.orphans()
+        } else {
+            Vec::new()
+        };
+        screen.event(&Event::Finished(&Finished {
+            interpreter: self.interpreter,
+            summary: total,
+            orphans: &orphans,
+            stopped_early,
+            sessions,
+            kept: 0,
+            duration: self.since.elapsed(),
+        }))?;
+        Ok(())
     }
 
     /// Reads what was saved, and finds out what is due therefore.
@@ -376,7 +404,8 @@ impl Watch<'_> {
                 match self.project.book.read_again(&self.project.config, number) {
                     Ok((before, mistakes)) => {
                         let page = &self.project.book.pages[number];
-                        if page.text == before.text && mistakes.is_empty() && !is_compared {
+                        let is_same = page.text == before.text && mistakes.is_empty();
+                        if is_same && !is_compared && !self.problems.contains(&page.name) {
                             continue;
                         }
                         problems = mistakes;
@@ -422,8 +451,10 @@ impl Watch<'_> {
             screen.event(&Event::Problems(&self.project.problems))?;
         }
         let pages = &self.project.book.pages;
+        let told = self.summaries.len();
         self.summaries
             .retain(|key, _| pages.iter().any(|page| page.key == *key));
+        let has_lost = self.summaries.len() < told;
         let is_new = |&number: &usize| {
             let page = &pages[number];
             let mut old = before.book.pages.iter().zip(&before.recordings);
@@ -441,6 +472,9 @@ impl Watch<'_> {
         let is_there = |key: &String| pages.iter().any(|page| page.key == *key);
         self.due.first.retain(is_there);
         self.due.then.retain(is_there);
+        if has_lost && self.due.is_empty() {
+            self.tell_the_whole(0, false, screen)?;
+        }
         Ok(())
     }
 }
@@ -464,7 +498,18 @@ fn edited(before: &[Example], now: &[Example]) -> impl Iterator<Item = usize> {
 
 fn pages_with_problems(project: &Project) -> HashSet<String> {
     let problems = project.problems.iter();
-    problems.map(|problem| problem.page.clone()).collect()
+    let mut names: HashSet<String> = problems.map(|problem| problem.page.clone()).collect();
+    // What is wrong with a recording names that.
+    if !names.is_empty() {
+        let pages = project.book.pages.iter();
+        let has_bad_recording = |page: &&Page| commands::read_recording(page).2.is_some();
+        names.extend(
+            pages
+                .filter(has_bad_recording)
+                .map(|page| page.name.clone()),
+        );
+    }
+    names
 }
 
 /// Whether a file is a page, and is as it was when it was read.

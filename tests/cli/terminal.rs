@@ -11,7 +11,7 @@ use pty_process::blocking::{Command, Pty};
 use rustix::process::{Pid, Signal};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 
-use crate::project::Project;
+use crate::project::{Project, wait_for};
 
 /// No test waits so long unless it fails.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -29,9 +29,13 @@ struct Watch {
 impl Watch {
     /// Starts it, and waits until it says what its keys are.
     fn start(project: &Project) -> Watch {
+        Watch::start_with(project, "")
+    }
+
+    fn start_with(project: &Project, words: &str) -> Watch {
         let (terminal, theirs) = pty_process::blocking::open().unwrap();
         let before = tcgetattr(terminal.as_fd()).unwrap();
-        let plain = project.command("watch");
+        let plain = project.command(&format!("watch {words}"));
         let environment: BTreeMap<_, _> = plain
             .get_envs()
             .filter_map(|(name, value)| Some((name, value?)))
@@ -205,4 +209,54 @@ fn the_terminal_is_as_it_was_after_an_error() {
     watch.until("nonsense");
     watch.press("q");
     watch.ends_with(&project, 0);
+}
+
+#[test]
+fn recording_leaves_the_report_in_a_file_alone() {
+    let project = project();
+    let mut watch = Watch::start_with(&project, "--format json --output report.json");
+    watch.press("r");
+    watch.until("2 verified, 0 ran");
+    watch.prompt();
+    watch.press("a");
+    watch.prompt();
+    watch.press("q");
+    let report = project.path("report.json");
+    watch.ends_with(&project, 0);
+    let report = std::fs::read_to_string(report).unwrap();
+    let kinds: Vec<String> = report
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| line["type"].as_str().unwrap().to_owned())
+        .collect();
+    let summaries = kinds.iter().filter(|kind| *kind == "summary").count();
+    assert!(summaries >= 3, "{report}");
+}
+
+#[test]
+fn who_stops_and_goes_on_has_the_terminal_each_time() {
+    let project = project();
+    let mut watch = Watch::start(&project);
+    let is_single = |watch: &Watch| {
+        !watch
+            .modes()
+            .intersects(LocalModes::ICANON | LocalModes::ECHO)
+    };
+    let process = Pid::from_child(&watch.process);
+    rustix::process::kill_process(process, Signal::TSTP).unwrap();
+    wait_for("the terminal as it was", || !is_single(&watch));
+    let stat = format!("/proc/{process}/stat");
+    wait_for("its stop", || {
+        std::fs::read_to_string(&stat).unwrap().contains(") T ")
+    });
+    rustix::process::kill_process(process, Signal::CONT).unwrap();
+    wait_for("its keys", || is_single(&watch));
+    watch.prompt();
+    // What means nothing does nothing.
+    watch.press("\x1b[A \x1b[qa");
+    let shown = watch.prompt();
+    assert!(!shown.contains("error"), "{shown}");
+    rustix::process::kill_process(process, Signal::QUIT).unwrap();
+    watch.process.wait().unwrap();
+    assert_eq!(watch.modes(), watch.before.local_modes);
 }

@@ -80,6 +80,7 @@ impl State {
             Ok(_) if descriptors().as_ref() != Some(&self.descriptors) => {
                 "a file or socket is open, or a standard stream was changed"
             }
+            Ok(_) if has_waiting_signal() => "a signal that it holds back waits for it",
             Ok(_) if has_timer() => "a timer is running",
             Ok(_) if shares_memory() => "memory is shared with other processes",
             Ok(_) => return None,
@@ -98,6 +99,16 @@ fn descriptors() -> Option<BTreeMap<RawFd, (u64, u64)>> {
         Some((number, (file.dev(), file.ino())))
     };
     Some(numbers.into_iter().filter_map(open).collect())
+}
+
+/// A copy begins without any.
+fn has_waiting_signal() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut sets = status.lines().filter_map(|line| {
+        line.strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"))
+    });
+    sets.any(|set| set.trim().bytes().any(|digit| digit != b'0'))
 }
 
 fn has_timer() -> bool {

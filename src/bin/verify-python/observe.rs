@@ -72,6 +72,8 @@ struct Observer {
     root: Option<PathBuf>,
     network_isolated: bool,
     seen: Observed,
+    /// How much of it was told while the session goes on.
+    told: usize,
     /// Where to tell it at the end: the process of the session, its control socket, and its seal.
     teller: Option<(u32, RawFd, Seal)>,
 }
@@ -85,6 +87,7 @@ pub(crate) fn start(scratch: &Path, known: &[PathBuf]) {
         root: None,
         network_isolated: false,
         seen: Observed::default(),
+        told: 0,
         teller: None,
     });
 }
@@ -96,6 +99,23 @@ pub(crate) fn begin_session(scratch: &Path, network_isolated: bool, control: Raw
         observer.network_isolated = network_isolated;
         observer.teller = Some((std::process::id(), control, seal));
     }
+}
+
+/// A copy of this session goes on with it, and is the one to tell what both have read.
+pub(crate) fn go_on_session(control: RawFd, seal: Seal) {
+    if let Some(observer) = lock().as_mut() {
+        observer.teller = Some((std::process::id(), control, seal));
+    }
+}
+
+/// What the session has read so far, if that is more than was told.
+pub(crate) fn news() -> Option<Observed> {
+    let mut guard = lock();
+    let observer = guard.as_mut()?;
+    let count = observer.seen.files.len() + observer.seen.directories.len();
+    let is_more = count > observer.told;
+    observer.told = count;
+    is_more.then(|| observer.seen.clone())
 }
 
 /// A host imports a package from here on: no directory is its own.

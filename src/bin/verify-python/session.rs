@@ -125,6 +125,7 @@ fn go_on(
         };
         control = UnixStream::from(next);
         setup.seal = forked.setup.seal;
+        observe::go_on_session(control.as_raw_fd(), setup.seal);
     }
 }
 
@@ -181,6 +182,7 @@ fn obey(
         let ended = Report::Ended {
             end: run.into_report(py, &unit),
             steps: untold.steps,
+            read: state.and_then(|_| observe::news()),
         };
         if protocol::send_sealed(control, seal, &ended).is_err() || unit.last {
             return Next::End(0);
