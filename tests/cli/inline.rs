@@ -315,7 +315,7 @@ refused: page.md:1 (page/1)
   the block cannot hold what it printed; print it in another way, such as by `repr(…)`
 
 refused: page.md:7 (page/2)
-  the block cannot hold what it printed; print it in another way, such as by `repr(…)`
+  the block cannot hold what `print('>>> 1')` printed; print it in another way, such as by `repr(…)`
 
 recorded 1 example: 0 recordings and 1 page written, 2 refused, 0 failed
 
@@ -328,7 +328,7 @@ refused: page.md:1 (page/1)
   the block cannot hold what it printed; print it in another way, such as by `repr(…)`
 
 refused: page.md:7 (page/2)
-  the block cannot hold what it printed; print it in another way, such as by `repr(…)`
+  the block cannot hold what `print('>>> 1')` printed; print it in another way, such as by `repr(…)`
 
 recorded 0 examples: 0 recordings and 0 pages written, 2 refused, 0 failed
 

@@ -206,6 +206,8 @@ exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
 a.md:7 (clocks/2) takes over the wildcards of timing/2
+removed expected/a.toml: timing/1
+removed expected/a.toml: timing/2
 recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -217,7 +219,7 @@ exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
 b.md:7 (clocks/2) takes over the wildcards of clocks/2
-removed [ROOT]/expected/a.toml
+removed expected/a.toml
 recorded 2 examples: 1 recording and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -460,9 +462,10 @@ fn files_go_with_the_example_that_made_them() {
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
-removed [ROOT]/expected/sub/b.toml
-removed [ROOT]/expected/a/out/one.txt
-removed [ROOT]/expected/sub/b/two.txt
+removed expected/sub/b.toml
+removed expected/a/out/one.txt
+removed expected/sub/b/two.txt
+removed expected/a.toml: out/one.txt
 recorded 0 examples: 1 recording and 0 pages written, 0 refused, 0 failed
 
 "#]]);
@@ -488,9 +491,8 @@ recorded 0 examples: 1 recording and 0 pages written, 0 refused, 0 failed
     project.verify("record").is(str![[r#"
 exit status 0
 --- stdout
-Python [VERSION] ([PYTHON], by `PATH`): 0 examples on 0 pages
-removed [ROOT]/expected/a.toml
-removed [ROOT]/expected/a/two.txt
+removed expected/a.toml
+removed expected/a/two.txt
 recorded 0 examples: 0 recordings and 0 pages written, 0 refused, 0 failed
 
 "#]]);

@@ -578,7 +578,7 @@ error: `nothing.md` does not exist
     project.verify("record --example nothing").is(str![[r#"
 exit status 3
 --- stderr
-error: nothing to run: none of 1 example is selected; `verify list` shows them
+error: nothing to run: no example is called `nothing`; `verify list` shows all
 
 "#]]);
 }

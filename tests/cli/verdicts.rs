@@ -898,7 +898,7 @@ fn files_that_examples_make_are_compared() {
 exit status 0
 --- stdout
 Python [VERSION] ([PYTHON], by `PATH`): 1 example on 1 page
-recorded 1 example: 1 recording and 0 pages written, 0 refused, 0 failed
+recorded 1 example: 1 recording, 0 pages and 1 file written, 0 refused, 0 failed
 
 "#]]);
     project.file_is(
