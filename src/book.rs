@@ -200,22 +200,23 @@ impl Book {
 
     /// Where the recordings of all pages are.
     pub fn recordings(&self) -> impl Iterator<Item = &PathBuf> {
-        let read = self.pages.iter().map(|page| &page.recording);
-        let unread = self.unread.iter().map(|page| &page.recording);
-        read.chain(unread).flatten()
+        self.recorded().map(|(recording, _)| recording)
+    }
+
+    /// Recordings with the names of their pages, the unread ones first.
+    fn recorded(&self) -> impl Iterator<Item = (&PathBuf, &String)> {
+        let unread = self.unread.iter();
+        let unread = unread.map(|page| (&page.recording, &page.name));
+        let read = self.pages.iter().map(|page| (&page.recording, &page.name));
+        let all = unread.chain(read);
+        all.filter_map(|(recording, name)| Some((recording.as_ref()?, name)))
     }
 
     /// `a.md` and `a.markdown` would write over each other's recording.
     fn shared_recordings(&self) -> Vec<Problem> {
-        let unread = self.unread.iter();
-        let unread = unread.map(|page| (&page.recording, &page.name));
-        let read = self.pages.iter().map(|page| (&page.recording, &page.name));
         let mut first: HashMap<&Path, &str> = HashMap::new();
         let mut problems = Vec::new();
-        for (recording, name) in unread.chain(read) {
-            let Some(recording) = recording else {
-                continue;
-            };
+        for (recording, name) in self.recorded() {
             if let Some(other) = first.insert(recording, name) {
                 problems.push(Problem {
                     page: name.clone(),
@@ -232,14 +233,13 @@ impl Book {
     /// Two artifacts, or one and the recording of a page below, may be kept in the same place. Pages with artifacts are
     /// never left unread.
     fn shared_artifacts(&self) -> Vec<Problem> {
-        let unread = self.unread.iter();
-        let unread = unread.map(|page| (&page.recording, &page.name));
-        let read = self.pages.iter().map(|page| (&page.recording, &page.name));
-        let mut taken: HashMap<PathBuf, String> = unread
-            .chain(read)
-            .filter_map(|(recording, name)| {
-                Some((recording.clone()?, format!("the recording of `{name}`")))
-            })
+        let mut examples = self.pages.iter().flat_map(|page| &page.examples);
+        if examples.all(|example| example.attributes.artifacts.is_empty()) {
+            return Vec::new();
+        }
+        let mut taken: HashMap<PathBuf, String> = self
+            .recorded()
+            .map(|(recording, name)| (recording.clone(), format!("the recording of `{name}`")))
             .collect();
         let mut problems = Vec::new();
         for page in &self.pages {

@@ -72,9 +72,6 @@ pub struct Recorder<'a> {
 #[derive(Debug)]
 pub struct Refusal {
     pub at: At,
-    pub page: String,
-    pub line: usize,
-    pub id: String,
     pub reason: Reason,
 }
 
@@ -191,7 +188,7 @@ impl Draft {
                 (!says_what_happened(edits, said.as_ref())).then(|| unable(said))
             });
             if let Some(reason) = reason {
-                self.refuse(book, at, reason);
+                self.refuse(at, reason);
                 continue;
             }
             self.changed.insert(at);
@@ -236,7 +233,7 @@ impl Draft {
                     "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
                     run.interpreter.full_version
                 );
-                self.refuse(run.book, *at, Reason::FailedAgain(reason));
+                self.refuse(*at, Reason::FailedAgain(reason));
                 return false;
             }
             candidate.edits = None;
@@ -256,9 +253,10 @@ impl Draft {
             let Some(new) = &candidate.recorded else {
                 return true;
             };
-            let mut old = self.recordings[at.0].examples.iter();
-            let forgets = old.any(|old| old.id == new.id && old.has_wildcards());
-            let forgets = forgets && !new.has_wildcards() && !refused.contains_key(at);
+            let old = self.recordings[at.0].entry(&new.id);
+            let forgets = old.is_some_and(Recorded::has_wildcards)
+                && !new.has_wildcards()
+                && !refused.contains_key(at);
             let Some(other) = refused.keys().find(|other| other.0 == at.0).filter(|_| forgets) else {
                 return true;
             };
@@ -266,7 +264,7 @@ impl Draft {
             let reason = format!(
                 "its recording has wildcards, which may be those of `{other}`: settle that example first, or remove them from the recording"
             );
-            self.refuse(book, *at, Reason::FailedAgain(reason));
+            self.refuse(*at, Reason::FailedAgain(reason));
             false
         });
     }
@@ -278,17 +276,20 @@ impl Draft {
         }
     }
 
-    fn refuse(&mut self, book: &Book, at: At, reason: Reason) {
-        let page = &book.pages[at.0];
-        let example = &page.examples[at.1];
+    fn refuse(&mut self, at: At, reason: Reason) {
         self.ran.insert(at, false);
-        self.refused.push(Refusal {
-            at,
-            page: page.name.clone(),
-            line: example.block.line,
-            id: example.id.clone(),
-            reason,
-        });
+        self.refused.push(Refusal { at, reason });
+    }
+
+    /// Whether an example of this page is refused.
+    fn has_refused(&self, number: usize) -> bool {
+        self.refused.iter().any(|refusal| refusal.at.0 == number)
+    }
+
+    /// Whether an example has taken over this entry's wildcards.
+    fn is_inherited(&self, file: &Path, id: &str) -> bool {
+        let mut entries = self.heirs.values();
+        entries.any(|(of, entry)| of == file && entry == id)
     }
 
     /// Examples that are as they should be but for what is expected of them, with what would be expected.
@@ -386,10 +387,7 @@ impl Draft {
         let (page, example) = (result.page, result.example);
         let version = check::version(run.interpreter);
         let observed = compare::observed(outcome, &example.attributes.normalize, context);
-        let own = self.recordings[result.at.0]
-            .examples
-            .iter()
-            .find(|old| old.id == example.id);
+        let own = self.recordings[result.at.0].entry(&example.id);
         let meets = |entry: &Recorded| meets(result, outcome, context, entry, &version);
         let mut inherited = None;
         if !own.is_some_and(meets) {
@@ -490,19 +488,18 @@ impl Draft {
                     .iter()
                     .map(|example| example.id.as_str())
                     .collect();
-                let is_refused = self.refused.iter().any(|refusal| refusal.at.0 == number);
-                let is_inherited = |recorded: &Recorded| {
-                    let is_it = |(file, id): &Entry| {
-                        page.recording.as_ref() == Some(file) && *id == recorded.id
+                let is_refused = self.has_refused(number);
+                let mut entries = std::mem::take(&mut self.recordings[number].examples);
+                entries.retain(|recorded| {
+                    let is_inherited = || {
+                        let file = page.recording.as_ref();
+                        file.is_some_and(|file| self.is_inherited(file, &recorded.id))
                     };
-                    self.heirs.values().any(is_it)
-                };
-                self.recordings[number].examples.retain(|recorded| {
                     // What is refused may be what they were written for.
-                    let may_be_needed =
-                        is_refused && recorded.has_wildcards() && !is_inherited(recorded);
+                    let may_be_needed = is_refused && recorded.has_wildcards() && !is_inherited();
                     known.contains(recorded.id.as_str()) || may_be_needed
                 });
+                self.recordings[number].examples = entries;
             }
             match self.text(number, page, config, &originals[number]) {
                 Ok(text) => texts.push(Some(text)),
@@ -560,8 +557,8 @@ impl Draft {
         if prune {
             // One that has no recording yet may have moved.
             let is_waiting = |number: usize| {
-                let is_refused = self.refused.iter().any(|refusal| refusal.at.0 == number);
-                originals[number].examples.is_empty() && (is_refused || texts[number].is_none())
+                let has_open = self.has_refused(number) || texts[number].is_none();
+                originals[number].examples.is_empty() && has_open
             };
             let are_waiting = (0..book.pages.len()).any(is_waiting);
             for file in orphaned_now(config) {
@@ -589,25 +586,18 @@ impl Draft {
         let good = self.ran.iter().filter(|(_, is_good)| **is_good);
         let pages = good.map(|(at, _)| (&book.pages[at.0], at.1));
         pages
-            .filter(|(page, _)| {
-                !written
-                    .passed_over
-                    .iter()
-                    .any(|(name, _)| *name == page.name)
-            })
+            .filter(|(page, _)| !written.has_passed_over(page))
             .map(|(page, position)| (page.key.clone(), page.examples[position].id.clone()))
             .collect()
     }
 
     /// Whether an orphan has wildcards that no example has taken over.
     fn has_wildcards_left(&self, orphan: &Path) -> bool {
-        let Some((file, recording)) = self.orphaned.get_key_value(orphan) else {
+        let Some(recording) = self.orphaned.get(orphan) else {
             return false;
         };
-        let is_left = |entry: &Recorded| {
-            let place = (file.clone(), entry.id.clone());
-            entry.has_wildcards() && !self.heirs.values().any(|taken| *taken == place)
-        };
+        let is_left =
+            |entry: &Recorded| entry.has_wildcards() && !self.is_inherited(orphan, &entry.id);
         recording.examples.iter().any(is_left)
     }
 
@@ -1015,8 +1005,11 @@ fn is_expected(file: &Path, config: &Config) -> bool {
     let is_below = directory
         .zip(all)
         .is_some_and(|(directory, all)| directory.starts_with(all));
-    let is_recording = || fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes));
-    is_file && is_below && !is_recording()
+    is_file && is_below && !is_recording(file)
+}
+
+fn is_recording(file: &Path) -> bool {
+    fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes))
 }
 
 /// Removes an expected file, and the directories that this leaves empty.
@@ -1041,8 +1034,6 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
         return Vec::new();
     }
     let known: HashSet<&PathBuf> = book.recordings().collect();
-    let is_recording =
-        |file: &PathBuf| fs::read(file).is_ok_and(|bytes| recording::is_recording(&bytes));
     walkdir::WalkDir::new(config.root.join(&config.expected))
         .sort_by_file_name()
         .into_iter()
@@ -1053,7 +1044,7 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
                 .is_some_and(|extension| extension == "toml")
                 && !known.contains(path)
         })
-        .filter(is_recording)
+        .filter(|path| is_recording(path))
         .collect()
 }
 

@@ -122,10 +122,7 @@ pub fn corrections<'e>(
     examples
         .filter(|example| matches!(example.kind, Kind::Module(_)))
         .filter_map(|example| {
-            let recorded = recording
-                .examples
-                .iter()
-                .find(|recorded| recorded.id == example.id)?;
+            let recorded = recording.entry(&example.id)?;
             if verdict::shows(example, &recorded.expected) {
                 return None;
             }
@@ -188,10 +185,7 @@ pub fn outputs(
         {
             continue;
         }
-        let recorded = recording
-            .examples
-            .iter()
-            .find(|recorded| recorded.id == example.id);
+        let recorded = recording.entry(&example.id);
         let text = recorded.and_then(|recorded| verdict::page_text(&recorded.expected));
         let line_end = line_end(page);
         match (&example.output, text) {

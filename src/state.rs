@@ -28,7 +28,7 @@ pub struct LastRun {
     failed: Failed,
 }
 
-/// On how many interpreters of a run each example passed so far.
+/// On how many interpreters of a run each example that is known to have failed has passed since.
 #[derive(Debug)]
 pub struct Passed {
     interpreters: usize,
@@ -77,7 +77,7 @@ impl LastRun {
                 let key = (page.page.key.clone(), result.example.id.clone());
                 if result.verdict.is_failure() {
                     self.failed.insert(key);
-                } else if passed.is_on_all(&key) {
+                } else if self.failed.contains(&key) && passed.is_on_all(&key) {
                     self.failed.remove(&key);
                 }
                 if let Some(outcome) = &result.outcome {
@@ -150,7 +150,7 @@ pub fn forget_failed(directory: &Path, examples: &BTreeSet<(String, String)>) {
     forget(directory, |example| examples.contains(example));
 }
 
-fn forget(directory: &Path, is_good: impl Fn(&(String, String)) -> bool) {
+fn forget(directory: &Path, is_good: impl Fn(&Key) -> bool) {
     let mut failed: Failed = kept::read(directory, FAILED);
     let before = failed.len();
     failed.retain(|example| !is_good(example));

@@ -10,7 +10,7 @@ use pep440_rs::Version;
 
 use super::past::Past;
 use super::session::Session;
-use super::{Run, SessionPlan, Tell};
+use super::{Run, SessionPlan, Tell, is_judged};
 use crate::attributes::Need;
 use crate::cache::{Found, Ran, Why};
 use crate::demand::Demand;
@@ -345,7 +345,7 @@ impl<'a> Runner<'_, 'a> {
             if blocked_by.is_none() && (breaks || has_ended) {
                 blocked_by = Some(&example.id);
             }
-            if matches!(example.kind, Kind::File(_)) {
+            if !is_judged(example) {
                 continue;
             }
             let traceback = outcome

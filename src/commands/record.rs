@@ -134,7 +134,7 @@ fn tell(
     out: &mut dyn Write,
 ) -> Result<()> {
     for refusal in &draft.refused {
-        refuse(refusal, out)?;
+        refuse(project, refusal, out)?;
     }
     for (at, (_, id)) in &draft.heirs {
         let page = &project.book.pages[at.0];
@@ -340,21 +340,22 @@ fn tell_removed(
         if !whole[number] || written.has_passed_over(page) || written.removed.contains(file) {
             continue;
         }
-        let is_kept = |id: &str| now.examples.iter().any(|entry| entry.id == id);
         let orphaned = record::orphaned_entries(page, recording);
-        for id in orphaned.iter().filter(|id| !is_kept(id)) {
+        for id in orphaned.iter().filter(|id| now.entry(id).is_none()) {
             writeln!(out, "removed {}: {id}", book::display_name(file, &here))?;
         }
     }
     Ok(())
 }
 
-fn refuse(refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
+fn refuse(project: &Project, refusal: &record::Refusal, out: &mut dyn Write) -> io::Result<()> {
+    let page = &project.book.pages[refusal.at.0];
+    let example = &page.examples[refusal.at.1];
     let bad = anstyle::AnsiColor::Red.on_default().bold();
     writeln!(
         out,
         "{bad}refused{bad:#}: {}:{} ({})",
-        refusal.page, refusal.line, refusal.id
+        page.name, example.block.line, example.id
     )?;
     match &refusal.reason {
         Reason::FailedAgain(what) => writeln!(out, "  {what}\n"),

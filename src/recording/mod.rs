@@ -97,6 +97,10 @@ impl Expected {
 }
 
 impl Recording {
+    pub fn entry(&self, id: &str) -> Option<&Recorded> {
+        self.examples.iter().find(|recorded| recorded.id == id)
+    }
+
     /// Names of the files that its examples make, on any version.
     pub fn artifacts(&self) -> impl Iterator<Item = &String> {
         self.examples.iter().flat_map(|recorded| {
