@@ -1,0 +1,281 @@
+//! From a draft to files: pages, recordings and what examples made are written, and what belongs to nobody is removed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::Draft;
+use super::edits::carries_output;
+use super::files::{artifact_paths, is_expected, orphaned_now, remove, remove_unfinished, replace};
+use crate::book::{Book, Page};
+use crate::check::Recordings;
+use crate::config::Config;
+use crate::example::{self, Example};
+use crate::recording::{self, Recorded, Recording};
+use crate::rewrite;
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub recordings: usize,
+    pub pages: usize,
+    /// Files that examples made, and that are kept beside the recordings.
+    pub files: usize,
+    /// Pages that are left alone, and their recordings with them.
+    pub passed_over: Vec<(String, PassedOver)>,
+    pub removed: Vec<PathBuf>,
+    /// Recordings of pages that are gone, with wildcards that an example may need which is not recorded yet.
+    pub kept: Vec<PathBuf>,
+    /// Page and line of examples that show no output any more, since they print nothing.
+    pub without_output: Vec<(String, usize)>,
+}
+
+impl Written {
+    pub fn has_passed_over(&self, page: &Page) -> bool {
+        self.passed_over.iter().any(|(name, _)| *name == page.name)
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.recordings == 0
+            && self.pages == 0
+            && self.files == 0
+            && self.passed_over.is_empty()
+            && self.removed.is_empty()
+    }
+}
+
+/// Why a page is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedOver {
+    /// Somebody changed it while its examples ran.
+    ChangedMeanwhile,
+    /// Somebody changed its recording while its examples ran.
+    RecordedMeanwhile,
+    /// It is to be written, or its recording, and that is read-only.
+    ReadOnly,
+    /// With its outputs it would be another page.
+    CannotShow,
+}
+
+impl Draft {
+    /// Writes what has changed. `whole` pages have all their examples selected: their recordings lose
+    /// entries without an example, and files of pages that are gone are removed if `prune`.
+    pub fn write(
+        &mut self,
+        book: &Book,
+        config: &Config,
+        originals: &Recordings,
+        whole: &[bool],
+        prune: bool,
+    ) -> Result<Written> {
+        let mut written = Written::default();
+        self.write_into(&mut written, book, config, originals, whole, prune)
+            .map_err(
+                |error| match written.recordings + written.files + written.pages {
+                    0 => error,
+                    _ => error.context(
+                        "not all is written; what is stays, and recording again completes it",
+                    ),
+                },
+            )?;
+        Ok(written)
+    }
+
+    fn write_into(
+        &mut self,
+        written: &mut Written,
+        book: &Book,
+        config: &Config,
+        originals: &Recordings,
+        whole: &[bool],
+        prune: bool,
+    ) -> Result<()> {
+        remove_unfinished(book);
+        let mut texts: Vec<Option<String>> = Vec::new();
+        for (number, page) in book.pages.iter().enumerate() {
+            if whole[number] {
+                let known: HashSet<&str> = page
+                    .examples
+                    .iter()
+                    .map(|example| example.id.as_str())
+                    .collect();
+                let is_refused = self.has_refused(number);
+                let mut entries = std::mem::take(&mut self.recordings[number].examples);
+                entries.retain(|recorded| {
+                    let is_inherited = || {
+                        let file = page.recording.as_ref();
+                        file.is_some_and(|file| self.is_inherited(file, &recorded.id))
+                    };
+                    // What is refused may be what they were written for.
+                    let may_be_needed = is_refused && recorded.has_wildcards() && !is_inherited();
+                    known.contains(recorded.id.as_str()) || may_be_needed
+                });
+                self.recordings[number].examples = entries;
+            }
+            match self.text(number, page, config, &originals[number]) {
+                Ok(text) => texts.push(Some(text)),
+                Err(reason) => {
+                    texts.push(None);
+                    written.passed_over.push((page.name.clone(), reason));
+                }
+            }
+        }
+        self.heirs.retain(|at, _| texts[at.0].is_some());
+        for (number, page) in book.pages.iter().enumerate() {
+            let (Some(file), Some(_)) = (&page.recording, &texts[number]) else {
+                continue;
+            };
+            let recording = &self.recordings[number];
+            if *recording == originals[number] {
+                continue;
+            }
+            if recording.examples.is_empty() {
+                if file.exists() {
+                    written.removed.push(remove(file, config)?);
+                }
+                continue;
+            }
+            replace(file, recording::print(recording).as_bytes())?;
+            written.recordings += 1;
+        }
+        for ((number, file), bytes) in &self.artifacts {
+            if texts[*number].is_some() && fs::read(file).ok().as_ref() != Some(bytes) {
+                replace(file, bytes)?;
+                written.files += 1;
+            }
+        }
+        for (page, text) in book.pages.iter().zip(&texts) {
+            if let Some(text) = text.as_ref().filter(|text| **text != page.text) {
+                replace(&page.file, text.as_bytes())?;
+                written.pages += 1;
+                let without_output = without_output(page, text);
+                written
+                    .without_output
+                    .extend(without_output.map(|line| (page.name.clone(), line)));
+            }
+        }
+        let mut gone = BTreeSet::new();
+        let mut needed: BTreeSet<PathBuf> = book.recordings().cloned().collect();
+        for (number, page) in book.pages.iter().enumerate() {
+            if let Some(file) = &page.recording {
+                gone.extend(artifact_paths(file, &originals[number]));
+                needed.extend(artifact_paths(file, &self.recordings[number]));
+                if texts[number].is_none() {
+                    needed.extend(artifact_paths(file, &originals[number]));
+                }
+            }
+        }
+        if prune {
+            // One that has no recording yet may have moved.
+            let is_waiting = |number: usize| {
+                let has_open = self.has_refused(number) || texts[number].is_none();
+                originals[number].examples.is_empty() && has_open
+            };
+            let are_waiting = (0..book.pages.len()).any(is_waiting);
+            for file in orphaned_now(config) {
+                if are_waiting && self.has_wildcards_left(&file) {
+                    written.kept.push(file);
+                    continue;
+                }
+                if let Some(recording) = self.orphaned.get(&file) {
+                    gone.extend(artifact_paths(&file, recording));
+                }
+                written.removed.push(remove(&file, config)?);
+            }
+        }
+        for file in gone
+            .difference(&needed)
+            .filter(|file| is_expected(file, config))
+        {
+            written.removed.push(remove(file, config)?);
+        }
+        Ok(())
+    }
+
+    /// Examples that are as they should be from now on: (key of the page, id).
+    pub fn settled(&self, book: &Book, written: &Written) -> BTreeSet<(String, String)> {
+        let good = self.ran.iter().filter(|(_, is_good)| **is_good);
+        let pages = good.map(|(at, _)| (&book.pages[at.0], at.1));
+        pages
+            .filter(|(page, _)| !written.has_passed_over(page))
+            .map(|(page, position)| (page.key.clone(), page.examples[position].id.clone()))
+            .collect()
+    }
+
+    /// Whether an orphan has wildcards that no example has taken over.
+    fn has_wildcards_left(&self, orphan: &Path) -> bool {
+        let Some(recording) = self.orphaned.get(orphan) else {
+            return false;
+        };
+        let is_left =
+            |entry: &Recorded| entry.has_wildcards() && !self.is_inherited(orphan, &entry.id);
+        recording.examples.iter().any(is_left)
+    }
+
+    /// What a page is to say.
+    fn text(
+        &self,
+        number: usize,
+        page: &Page,
+        config: &Config,
+        original: &Recording,
+    ) -> Result<String, PassedOver> {
+        let is_as_read = fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
+        if !is_as_read {
+            return Err(PassedOver::ChangedMeanwhile);
+        }
+        if let Some(file) = &page.recording
+            && !is_still(file, original)
+        {
+            return Err(PassedOver::RecordedMeanwhile);
+        }
+        let edits: Vec<_> = self
+            .edits
+            .range((number, 0)..(number + 1, 0))
+            .flat_map(|(_, edits)| edits.iter().cloned())
+            .collect();
+        let recording = &self.recordings[number];
+        let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
+        let outputs = |text: &str, examples: &[Example]| {
+            if carries_output(page, config) {
+                return rewrite::outputs(text, examples, recording, &is_settled);
+            }
+            let all = examples.iter().enumerate();
+            let settled = all.filter(|(position, _)| is_settled(*position));
+            rewrite::corrections(text, settled.map(|(_, example)| example), recording)
+        };
+        let text = rewrite::settled(&page.text, &page.examples, &edits, &outputs)
+            .ok_or(PassedOver::CannotShow)?;
+        let is_read_only =
+            |file: &Path| fs::metadata(file).is_ok_and(|file| file.permissions().readonly());
+        let keeps_page = text != page.text && is_read_only(&page.file);
+        let keeps_recording = *recording != *original
+            && page
+                .recording
+                .as_ref()
+                .is_some_and(|file| is_read_only(file));
+        if keeps_page || keeps_recording {
+            return Err(PassedOver::ReadOnly);
+        }
+        Ok(text)
+    }
+}
+
+/// Whether a file says what the recording says that was read from it.
+fn is_still(file: &Path, recording: &Recording) -> bool {
+    match fs::read_to_string(file) {
+        Ok(text) => recording::parse(&text).is_ok_and(|now| now == *recording),
+        Err(error) => error.kind() == ErrorKind::NotFound && recording.examples.is_empty(),
+    }
+}
+
+/// Lines of the examples that showed an output and show none as `text` has it.
+fn without_output(page: &Page, text: &str) -> impl Iterator<Item = usize> {
+    let (after, _) = example::read(text, "");
+    let both = page.examples.iter().zip(after.examples);
+    let lost = both.filter(|(before, after)| before.output.is_some() && after.output.is_none());
+    lost.map(|(before, _)| before.block.line)
+}
