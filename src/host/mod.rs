@@ -331,9 +331,11 @@ impl Host {
             directory.is_ok_and(|path| path.starts_with(&self.root.path))
                 || variables.is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
         };
+        let children = || processes::children(rustix::process::getpid());
         loop {
-            let children = processes::children(rustix::process::getpid());
-            let (orphans, others): (Vec<Pid>, Vec<Pid>) = children.into_iter().partition(is_ours);
+            let found = children();
+            let (orphans, others): (Vec<Pid>, Vec<Pid>) =
+                found.iter().partition(|pid| is_ours(pid));
             processes::end_families(&orphans);
             for orphan in &orphans {
                 let _ = rustix::process::waitpid(Some(*orphan), WaitOptions::empty());
@@ -341,7 +343,8 @@ impl Host {
             let may_leave_more = |process: &Pid| processes::is_exiting(*process);
             if others.iter().any(may_leave_more) {
                 std::thread::sleep(Duration::from_millis(1));
-            } else if orphans.is_empty() {
+            } else if orphans.is_empty() && children() == found {
+                // One that has ended since it was found would have left us its children by now.
                 return;
             }
         }
