@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 use crate::attributes::nearest;
 use crate::config::{self, Config, Place};
 use crate::example::{self, Example, OtherBlock, section_number};
+use crate::legible::one_line;
 use crate::markdown::{self, FrontMatter, Heading};
 
 const EXTENSIONS: &[&str] = &["md", "markdown"];
@@ -58,9 +59,10 @@ pub struct Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (page, message) = (one_line(&self.page), one_line(&self.message));
         match self.line {
-            Some(line) => write!(formatter, "{}:{line}: {}", self.page, self.message),
-            None => write!(formatter, "{}: {}", self.page, self.message),
+            Some(line) => write!(formatter, "{page}:{line}: {message}"),
+            None => write!(formatter, "{page}: {message}"),
         }
     }
 }

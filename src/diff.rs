@@ -4,7 +4,7 @@
 //! Free of rendering: colours, signs and margins are the reporters'. But not free of concern for what can
 //! be seen: an output that differs only by a trailing space, a tab or an escape sequence must not give a
 //! diff of two lines that look alike, so such characters are replaced by visible ones here, once for all
-//! reporters. No segment ever has a control character.
+//! reporters. No segment ever has a character that cannot be seen.
 //!
 //! Work and size are bounded by counts and never by a clock, so that the same texts always give the same
 //! diff.
@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use similar::{Algorithm, InlineChangeMode, InlineChangeOptions, TextDiff};
+
+use crate::legible;
 
 /// Equal lines shown before and after a difference.
 const CONTEXT: usize = 3;
@@ -358,7 +360,7 @@ fn push_visible(out: &mut String, c: char, at_end: bool) {
         c if c < ' ' => out.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('�')),
         ' ' if at_end => out.push('·'),
         '·' if at_end => push_escape(out, c),
-        c if c.is_control() || has_no_look(c) => push_escape(out, c),
+        c if legible::is_unseen(c) || has_no_look_of_its_own(c) => push_escape(out, c),
         c => out.push(c),
     }
 }
@@ -367,13 +369,12 @@ fn push_escape(out: &mut String, c: char) {
     let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
 }
 
-/// Characters that are invisible, look like a space, turn the direction of writing, join themselves to the
-/// one before, or are what [`push_visible`] writes for another.
-fn has_no_look(c: char) -> bool {
+/// Characters that can be seen and yet look like others: like a space, like one character together with the one before,
+/// or like what [`push_visible`] writes for another.
+fn has_no_look_of_its_own(c: char) -> bool {
     matches!(c,
-        '\u{a0}' | '\u{ad}' | '\u{300}'..='\u{36f}' | '\u{61c}' | '\u{180e}' | '\u{2000}'..='\u{200f}'
-        | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{2400}'..='\u{2426}' | '\u{3000}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        '\u{a0}' | '\u{300}'..='\u{36f}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}'
+        | '\u{2400}'..='\u{2426}' | '\u{3000}')
 }
 
 #[cfg(test)]
@@ -485,6 +486,8 @@ mod tests {
         check("a\u{a0}b\n", "a b\n", &["-a«\\u{a0}»b", "+a« »b"]);
         check("e\u{301}\n", "é\n", &["-e\\u{301}", "+é"]);
         check("a\u{200b}\n", "a\n", &["-a\\u{200b}", "+a"]);
+        check("a\u{3164}\n", "a\n", &["-a\\u{3164}", "+a"]);
+        check("a\u{e0100}\n", "a\n", &["-a\\u{e0100}", "+a"]);
     }
 
     #[test]
@@ -587,9 +590,9 @@ mod tests {
         }
 
         #[test]
-        fn no_segment_has_a_control_character(a in "\\PC{0,9}|[\\x00-\\x9f\n]{0,20}", b in "[\\x00-\\x9f\n]{0,20}") {
+        fn no_segment_has_what_cannot_be_seen(a in "\\PC{0,9}|[\\x00-\\x9f\n]{0,20}", b in "[\\x00-\\x9f\n]{0,20}") {
             for line in lines(&a, &b) {
-                prop_assert!(line.segments.iter().all(|(_, text)| !text.contains(char::is_control)));
+                prop_assert!(line.segments.iter().all(|(_, text)| !text.contains(legible::is_unseen)));
             }
         }
     }

@@ -9,13 +9,16 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 
 use crate::check;
+use crate::cli::Color;
 use crate::commands::{Project, Status};
 use crate::config::{Config, Preload};
 use crate::demand;
 use crate::host::{Host, Hosts, Options};
 use crate::interpreter::{self, Interpreter};
+use crate::legible::{self, one_line, set_in};
 use crate::protocol::Protections;
 use crate::sandbox;
+use crate::sinks;
 use crate::snapshots::{self, Fitness};
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -35,7 +38,7 @@ const CONTAINERS: &[&str] = &["/.dockerenv", "/run/.containerenv"];
 
 /// `verify doctor`
 pub fn doctor() -> Result<Status> {
-    let mut out = anstream::stdout();
+    let mut out = sinks::stdout(Color::Auto);
     let config = Config::find(Path::new("."))?;
     let cache = config.cache_directory();
     let environment = |name: &str| std::env::var_os(name);
@@ -50,7 +53,7 @@ pub fn doctor() -> Result<Status> {
     let hosts = match hosts(&config, &python) {
         Ok(hosts) => hosts,
         Err(error) => {
-            writeln!(out, "  {BAD}✗{BAD:#} {error:#}")?;
+            writeln!(out, "  {BAD}✗{BAD:#} {}", set_in(&format!("{error:#}")))?;
             return Ok(Status::Good);
         }
     };
@@ -82,7 +85,7 @@ fn packages(host: &Host, config: &Config, python: &Interpreter, out: &mut dyn Wr
     }
     let found = snapshots::try_all(host, python, config, wanted.keys().map(String::as_str))?;
     for (name, fitness) in &found {
-        let sessions = wanted[*name];
+        let (sessions, name) = (wanted[*name], one_line(name));
         match fitness {
             Fitness::Fit { .. } if sessions > 1 => writeln!(
                 out,
@@ -94,7 +97,8 @@ fn packages(host: &Host, config: &Config, python: &Interpreter, out: &mut dyn Wr
             )?,
             Fitness::Unfit(reason) => writeln!(
                 out,
-                "  {BAD}✗{BAD:#} {name:12} imported by each session itself: {reason}"
+                "  {BAD}✗{BAD:#} {name:12} imported by each session itself: {}",
+                one_line(reason)
             )?,
         }
     }
@@ -116,18 +120,22 @@ fn pythons(
                 out,
                 "  {GOOD}✓{GOOD:#} {:8} {} (chosen, by {})",
                 python.full_version,
-                python.executable.display(),
+                legible::path(&python.executable),
                 python.source
             )?;
         }
-        Err(error) => writeln!(out, "  {BAD}✗{BAD:#} none is chosen: {error}")?,
+        Err(error) => writeln!(
+            out,
+            "  {BAD}✗{BAD:#} none is chosen: {}",
+            set_in(&error.to_string())
+        )?,
     }
     for python in &all {
         writeln!(
             out,
             "  {GOOD}✓{GOOD:#} {:8} {}",
             python.full_version,
-            python.executable.display()
+            legible::path(&python.executable)
         )?;
     }
     Ok(())

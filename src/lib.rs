@@ -13,15 +13,16 @@
 //! | [`demand`] | what sessions ask of their host, read from their sources | `attributes`, `example` |
 //! | [`session`] | examples → sessions | `example`, `config` |
 //! | [`outcome`] | what running one example did | – |
-//! | [`normalize`], [`matching`], [`compare`], [`diff`] | outcome × expectation | `outcome`, `recording` |
+//! | [`normalize`], [`matching`], [`compare`], [`diff`] | outcome × expectation | `outcome`, `recording`, `legible` |
 //! | [`diagnose`] | why two runs differ, and what settles it | `normalize`, `matching`, `conditions` |
 //! | [`recording`] | a file under `expected/` | `normalize`, `matching`, `outcome` |
 //! | [`verdict`] | what is to be said of an example | the pure modules |
 //! | [`rewrite`] | new outputs → edits of a page | the pure modules |
 //! | [`conditions`] | the circumstances of a run, and how they are varied | – |
 //! | [`config`] | `verify.toml` | `attributes`, `doctest`, `conditions`, `digest` |
-//! | [`book`] | the page tree and selection; all reading of pages | `attributes`, `config`, `example`, `markdown` |
+//! | [`book`] | the page tree and selection; all reading of pages | `attributes`, `config`, `example`, `legible`, `markdown` |
 //! | [`digest`] | what inputs are told apart by | – |
+//! | [`legible`] | text that people read: what of it a terminal would obey, or cannot be seen | – |
 //! | [`kept`] | the directory of what can be made again, and its files | – |
 //! | [`interpreter`], [`environment`] | which Python, with which packages | `digest`, `kept` |
 //! | [`protocol`] | what crosses to the host; shared with `verify-python` | `outcome` |
@@ -35,7 +36,7 @@
 //! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `reads`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report`, `kept` |
-//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `protocol` |
+//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `legible`, `protocol` |
 //! | [`cache`] | results of sessions that passed, for as long as they hold | all of the above |
 //! | [`unchanged`] | the shortest way through a check | `cache`, `book`, `interpreter`, `environment` |
 //! | [`check`] | the pipeline | all of the above |
@@ -44,8 +45,8 @@
 //! | [`record`] | the other end of the pipeline: proving and writing | all of the above |
 //! | [`commands`] | one function per subcommand | all of the above |
 //! | [`watch`] | checking again whatever is saved | `commands` and what that starts from |
-//! | [`doctor`] | what this machine offers | `commands`, `host`, `sandbox` and what these start from |
-//! | [`sinks`] | where events go: formats, files, the terminal | `report`, `cli` |
+//! | [`doctor`] | what this machine offers | `commands`, `host`, `sandbox`, `sinks` and what these start from |
+//! | [`sinks`] | where events go: formats, files, the terminal | `report`, `cli`, `legible` |
 //! | [`cli`] | what was typed → what it means | `attributes`, `config` |
 //!
 //! `main.rs` parses, dispatches and maps to an exit status. `bin/verify-python/` is the other program, the
@@ -73,6 +74,7 @@ pub mod example;
 pub mod host;
 pub mod interpreter;
 pub mod kept;
+pub mod legible;
 pub mod markdown;
 pub mod matching;
 pub mod merge;

@@ -8,12 +8,14 @@ use verify::cli::{Cli, Command};
 use verify::commands::{self, Status};
 use verify::conditions;
 use verify::doctor;
+use verify::legible::one_line;
 use verify::schedule::Interrupted;
 use verify::scratch;
+use verify::sinks;
 use verify::watch;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse_words(&error));
     let records = matches!(cli.command, Some(Command::Record(_)));
     for place in conditions::scratch_places() {
         scratch::sweep(&place);
@@ -42,13 +44,23 @@ fn main() -> ExitCode {
             } else {
                 ""
             };
-            let _ = writeln!(anstream::stderr(), "interrupted{what}");
+            let _ = writeln!(sinks::stderr(), "interrupted{what}");
             ExitCode::from(130)
         }
         Err(error) => {
-            let _ = writeln!(anstream::stderr(), "error: {error:#}");
+            let _ = sinks::tell_error(&error);
             ExitCode::from(2)
         }
+    }
+}
+
+/// What is wrong with a word is said with the word, and a shell types names of files for `*`: it is said of what people
+/// can read.
+fn refuse_words(error: &clap::Error) -> ! {
+    let words = std::env::args_os().map(|word| one_line(&word.to_string_lossy()));
+    match Cli::try_parse_from(words) {
+        Err(error) => error.exit(),
+        Ok(_) => error.exit(),
     }
 }
 

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::book::At;
 use crate::cli;
+use crate::legible::{self, Legible};
 use crate::report::github::{Github, Inert};
 use crate::report::human::{self, Human, Verbosity};
 use crate::report::json::Json;
@@ -60,7 +61,7 @@ impl Sinks {
                     Box::new(file)
                 } else {
                     let never = anstream::ColorChoice::Never;
-                    Box::new(anstream::AutoStream::new(file, never))
+                    Box::new(Legible::new(anstream::AutoStream::new(file, never)))
                 };
                 reporters.push((chosen, out));
                 if report.format != cli::Format::Human {
@@ -70,10 +71,11 @@ impl Sinks {
             None if report.format == cli::Format::Human => {
                 reporters.push((chosen, stdout(report.color)));
             }
-            None if is_for_programs => reporters.push((chosen, Box::new(io::stdout()))),
+            None if is_for_programs => reporters.push((chosen, for_programs())),
+            // It has commands for the runner, and knows itself which are its own.
             None => {
                 let out = anstream::AutoStream::new(io::stdout(), report.color.choice());
-                reporters.push((chosen, Box::new(out)));
+                reporters.push((chosen, Box::new(Legible::new(out))));
             }
         }
         let is_watched = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
@@ -148,14 +150,44 @@ impl Sinks {
     }
 }
 
-/// Where people read. On GitHub's runners no line of it may be taken for a command to the runner.
+/// Where people read.
 pub fn stdout(color: cli::Color) -> Box<dyn Write + Send> {
-    let out = anstream::AutoStream::new(io::stdout(), color.choice());
+    for_people(anstream::AutoStream::new(io::stdout(), color.choice()))
+}
+
+/// Where people read what is none of the report.
+pub fn stderr() -> Box<dyn Write + Send> {
+    for_people(anstream::stderr())
+}
+
+/// On GitHub's runners no line of it may be taken for a command to the runner.
+fn for_people(out: impl Write + Send + 'static) -> Box<dyn Write + Send> {
     if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        Box::new(Inert::new(out))
+        Box::new(Legible::new(Inert::new(out)))
     } else {
-        Box::new(out)
+        Box::new(Legible::new(out))
     }
+}
+
+/// Standard output for programs, which get the true text.
+pub fn for_programs() -> Box<dyn Write + Send> {
+    Box::new(io::stdout())
+}
+
+/// Says why the tool could not do its work.
+pub fn tell_error(error: &anyhow::Error) -> io::Result<()> {
+    writeln!(
+        stderr(),
+        "error: {}",
+        legible::set_in(&format!("{error:#}"))
+    )
+}
+
+/// Clears the last line of a terminal.
+pub fn clear_line() -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(b"\r\x1b[2K")?;
+    out.flush()
 }
 
 /// How far a run is, for people who look at it.

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 /// Modules and what they may use of their siblings. `src/lib.rs` says the same in words.
 const EDGES: &[(&str, &[&str])] = &[
     ("attributes", &["normalize"]),
-    ("book", &["attributes", "config", "example", "markdown"]),
+    (
+        "book",
+        &["attributes", "config", "example", "legible", "markdown"],
+    ),
     (
         "cache",
         &[
@@ -79,6 +82,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "example",
             "interpreter",
             "kept",
+            "legible",
             "merge",
             "outcome",
             "proof",
@@ -104,20 +108,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("contents", &["processes"]),
     ("demand", &["attributes", "example"]),
     ("diagnose", &["conditions", "matching", "normalize"]),
-    ("diff", &[]),
+    ("diff", &["legible"]),
     ("digest", &[]),
     ("doctest", &[]),
     (
         "doctor",
         &[
             "check",
+            "cli",
             "commands",
             "config",
             "demand",
             "host",
             "interpreter",
+            "legible",
             "protocol",
             "sandbox",
+            "sinks",
             "snapshots",
         ],
     ),
@@ -137,6 +144,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("interpreter", &["digest", "kept"]),
     ("kept", &[]),
+    ("legible", &[]),
     ("markdown", &[]),
     ("matching", &[]),
     (
@@ -202,6 +210,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "diff",
             "example",
             "interpreter",
+            "legible",
             "outcome",
             "protocol",
             "verdict",
@@ -223,7 +232,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("scratch", &["protocol"]),
     ("session", &["config", "example"]),
     ("shard", &["book", "check", "digest", "report", "state"]),
-    ("sinks", &["book", "cli", "report"]),
+    ("sinks", &["book", "cli", "legible", "report"]),
     (
         "snapshots",
         &[
@@ -380,6 +389,24 @@ fn only_writers_write_files() {
             assert!(
                 found.is_none(),
                 "{file}:{number}: `{module}` writes files: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn people_read_only_what_is_made_legible() {
+    for (file, text) in sources() {
+        if file.contains("/bin/") || file.ends_with("/sinks.rs") {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            let is_raw = ["stdout()", "stderr()"].iter().any(|name| {
+                line.contains(&format!("io::{name}")) || line.contains(&format!("anstream::{name}"))
+            });
+            assert!(
+                !is_raw || line.contains(".is_terminal()"),
+                "{file}:{number} writes past `sinks`: {line}"
             );
         }
     }

@@ -22,7 +22,7 @@ use crate::report::human::count;
 use crate::report::{Event, Finished, Shard, Started, Summary};
 use crate::schedule;
 use crate::shard;
-use crate::sinks::Sinks;
+use crate::sinks::{self, Sinks};
 use crate::state::{self, LastRun, Passed};
 use crate::unchanged::{self, Shortcut};
 use crate::verdict::{Failure, Verdict};
@@ -418,7 +418,7 @@ fn nothing_to_check(project: &Project, part: &cli::Part) -> Status {
         Some((part, of)) if sessions > 0 => {
             let sessions = count(sessions, "session");
             let _ = writeln!(
-                anstream::stderr(),
+                sinks::stderr(),
                 "nothing to run in shard {part}/{of}: {sessions} in all"
             );
             Status::Good

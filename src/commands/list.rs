@@ -1,6 +1,6 @@
 //! `verify list`: what becomes of each block, without running any.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use anyhow::Result;
 
@@ -8,12 +8,17 @@ use super::{Project, Status, nothing_to_run};
 use crate::book::Page;
 use crate::cli;
 use crate::example::{Example, Kind};
+use crate::legible::one_line;
 use crate::report::human::count;
+use crate::sinks;
 
 /// `verify list`
 pub fn list(arguments: &cli::List) -> Result<Status> {
     let project = Project::load(&arguments.selection)?;
-    let mut out = io::stdout().lock();
+    let mut out = match arguments.format {
+        cli::ListFormat::Json => sinks::for_programs(),
+        cli::ListFormat::Human => sinks::stdout(cli::Color::Auto),
+    };
     let mut listed_any = false;
     for page in &project.book.pages {
         let mut entries: Vec<(usize, serde_json::Value)> = Vec::new();
@@ -49,14 +54,15 @@ pub fn list(arguments: &cli::List) -> Result<Status> {
             let id = entry["id"].as_str().unwrap_or("-");
             writeln!(
                 out,
-                "{}:{line}  {id}  {}",
-                page.name,
-                entry["becomes"].as_str().unwrap_or_default()
+                "{}:{line}  {}  {}",
+                one_line(&page.name),
+                one_line(id),
+                one_line(entry["becomes"].as_str().unwrap_or_default())
             )?;
         }
     }
     for problem in &project.problems {
-        writeln!(anstream::stderr(), "error: {problem}")?;
+        writeln!(sinks::stderr(), "error: {problem}")?;
     }
     if !project.problems.is_empty() {
         return Ok(Status::Problems);

@@ -16,11 +16,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cache;
-use crate::cli;
+use crate::cli::{self, Color};
 use crate::config::{self, Config};
+use crate::legible::{self, one_line};
 use crate::merge;
 use crate::report::human::count;
-use crate::sinks::Sinks;
+use crate::sinks::{self, Sinks};
 
 pub use check::check;
 pub use list::list;
@@ -52,9 +53,9 @@ pub fn init(arguments: &cli::Init) -> Result<Status> {
     match written {
         Ok(()) => {
             writeln!(
-                io::stdout(),
+                sinks::stdout(Color::Auto),
                 "wrote {}; now `verify record` records what your examples print",
-                file.display()
+                legible::path(&file)
             )?;
             Ok(Status::Good)
         }
@@ -87,7 +88,7 @@ pub fn merge(arguments: &cli::Merge) -> Result<Status> {
         total.durations.save(file)?;
     }
     if total.summary.total() == 0 {
-        writeln!(anstream::stderr(), "error: nothing was run in any shard")?;
+        writeln!(sinks::stderr(), "error: nothing was run in any shard")?;
         return Ok(Status::NothingToRun);
     }
     let failed = total.summary.failures() > 0 || (total.orphaned && arguments.strict);
@@ -98,10 +99,11 @@ pub fn merge(arguments: &cli::Merge) -> Result<Status> {
 pub fn clean(arguments: &cli::Clean) -> Result<Status> {
     let config = Config::find(&arguments.directory)?;
     let directory = cache::directory(&config.cache_directory());
+    let (mut out, name) = (sinks::stdout(Color::Auto), legible::path(&directory));
     match fs::remove_dir_all(&directory) {
-        Ok(()) => writeln!(io::stdout(), "removed {}", directory.display())?,
+        Ok(()) => writeln!(out, "removed {name}")?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            writeln!(io::stdout(), "nothing was kept in {}", directory.display())?;
+            writeln!(out, "nothing was kept in {name}")?;
         }
         Err(error) => {
             return Err(error).with_context(|| format!("cannot remove `{}`", directory.display()));
@@ -135,7 +137,8 @@ fn nothing_to_run(project: &Project) -> Status {
             count(examples, "example")
         )
     };
-    let _ = writeln!(anstream::stderr(), "error: nothing to run: {message}");
+    let message = one_line(&message);
+    let _ = writeln!(sinks::stderr(), "error: nothing to run: {message}");
     Status::NothingToRun
 }
 

@@ -21,6 +21,7 @@ use crate::record;
 use crate::recording::{self, Recording};
 use crate::report::Shard;
 use crate::shard;
+use crate::sinks;
 use crate::state::{Durations, LastRun};
 
 /// A book with everything that is known of it before anything runs.
@@ -170,7 +171,7 @@ impl Project {
             durations = Durations::load(file)?;
             if durations.is_none() {
                 writeln!(
-                    io::stderr(),
+                    sinks::stderr(),
                     "`{}` is not there yet: shards have the same number of examples",
                     file.display()
                 )?;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,11 +16,12 @@ use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
 use crate::kept;
+use crate::legible::{self, one_line};
 use crate::record::{self, Draft, PassedOver, Written};
 use crate::report::Event;
-use crate::report::human::count;
+use crate::report::human::{count, visible};
 use crate::schedule;
-use crate::sinks::{Sinks, stdout};
+use crate::sinks::{self, Sinks, stdout};
 use crate::state::{self, LastRun};
 
 /// `verify record`
@@ -141,22 +143,26 @@ fn tell(
         let example = &page.examples[at.1];
         writeln!(
             out,
-            "{}:{} ({}) takes over the wildcards of {id}",
-            page.name, example.block.line, example.id
+            "{}:{} ({}) takes over the wildcards of {}",
+            one_line(&page.name),
+            example.block.line,
+            one_line(&example.id),
+            one_line(id)
         )?;
     }
     for file in &written.kept {
         writeln!(
             out,
             "kept {}, whose wildcards may be those of an example that is not recorded yet",
-            file.display()
+            legible::path(file)
         )?;
     }
     tell_removed(project, draft, written, whole, out)?;
     for (page, line) in &written.without_output {
         writeln!(
             out,
-            "removed the output below {page}:{line}, which prints nothing"
+            "removed the output below {}:{line}, which prints nothing",
+            one_line(page)
         )?;
     }
     for (page, reason) in &written.passed_over {
@@ -174,7 +180,7 @@ fn tell(
                 "cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else"
             }
         };
-        writeln!(out, "{page} {reason}")?;
+        writeln!(out, "{} {reason}", one_line(page))?;
     }
     let recorded = draft
         .changed
@@ -239,7 +245,7 @@ impl Project {
             }
             if !waited {
                 writeln!(
-                    io::stderr(),
+                    sinks::stderr(),
                     "waiting for another `verify record` to finish"
                 )?;
             }
@@ -329,8 +335,9 @@ fn tell_removed(
     let here = std::env::current_dir()
         .and_then(|path| path.canonicalize())
         .unwrap_or_default();
+    let name = |file: &Path| one_line(&book::display_name(file, &here));
     for file in &written.removed {
-        writeln!(out, "removed {}", book::display_name(file, &here))?;
+        writeln!(out, "removed {}", name(file))?;
     }
     for (number, page) in project.book.pages.iter().enumerate() {
         let (recording, now) = (&project.recordings[number], &draft.recordings[number]);
@@ -342,7 +349,7 @@ fn tell_removed(
         }
         let orphaned = record::orphaned_entries(page, recording);
         for id in orphaned.iter().filter(|id| now.entry(id).is_none()) {
-            writeln!(out, "removed {}: {id}", book::display_name(file, &here))?;
+            writeln!(out, "removed {}: {}", name(file), one_line(id))?;
         }
     }
     Ok(())
@@ -355,10 +362,12 @@ fn refuse(project: &Project, refusal: &record::Refusal, out: &mut dyn Write) -> 
     writeln!(
         out,
         "{bad}refused{bad:#}: {}:{} ({})",
-        page.name, example.block.line, example.id
+        one_line(&page.name),
+        example.block.line,
+        one_line(&example.id)
     )?;
     match &refusal.reason {
-        Reason::FailedAgain(what) => writeln!(out, "  {what}\n"),
+        Reason::FailedAgain(what) => writeln!(out, "  {}\n", visible(what)),
         Reason::Unstable(diagnosis) => {
             writeln!(
                 out,
@@ -366,8 +375,8 @@ fn refuse(project: &Project, refusal: &record::Refusal, out: &mut dyn Write) -> 
                 diagnosis.cause.words()
             )?;
             for (first, second) in diagnosis.lines.iter().take(5) {
-                writeln!(out, "  - {}", crate::report::human::visible(first))?;
-                writeln!(out, "  + {}", crate::report::human::visible(second))?;
+                writeln!(out, "  - {}", visible(first))?;
+                writeln!(out, "  + {}", visible(second))?;
             }
             writeln!(out, "  {}\n", diagnosis.advice)
         }

@@ -1,6 +1,6 @@
 //! A run of a project's sessions: on which interpreter, with which settings, once and again.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ use crate::environment::{self, Progress};
 use crate::interpreter::{self, Interpreter, Request};
 use crate::proof::Proof;
 use crate::report::Listener;
+use crate::sinks;
 use crate::state::LastRun;
 
 pub(crate) fn interpreters(typed: &[String]) -> Vec<Option<Request>> {
@@ -57,21 +58,24 @@ impl Project {
             let version = &interpreter.full_version;
             let _ = match progress {
                 Progress::Waiting => writeln!(
-                    io::stderr(),
+                    sinks::stderr(),
                     "waiting for another run to provide the packages"
                 ),
-                Progress::FetchingUv => writeln!(io::stderr(), "fetching uv"),
+                Progress::FetchingUv => writeln!(sinks::stderr(), "fetching uv"),
                 Progress::Creating => {
-                    writeln!(io::stderr(), "making an environment for Python {version}")
+                    writeln!(
+                        sinks::stderr(),
+                        "making an environment for Python {version}"
+                    )
                 }
                 Progress::Installing { packages } => {
                     writeln!(
-                        io::stderr(),
+                        sinks::stderr(),
                         "installing {packages} packages for Python {version}"
                     )
                 }
                 Progress::Done { seconds } => {
-                    writeln!(io::stderr(), "environment ready in {seconds:.1}s")
+                    writeln!(sinks::stderr(), "environment ready in {seconds:.1}s")
                 }
             };
         };

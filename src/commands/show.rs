@@ -15,6 +15,7 @@ use crate::compare;
 use crate::config::Config;
 use crate::example::Example;
 use crate::interpreter::Interpreter;
+use crate::legible::one_line;
 use crate::outcome::{Ending, Resource};
 use crate::recording::Expected;
 use crate::report::human::{self, Human};
@@ -152,7 +153,11 @@ fn recorded(expected: &Expected, page: &Page, out: &mut dyn Write) -> io::Result
 
 fn head(page: &Page, example: &Example, becomes: &str, out: &mut dyn Write) -> io::Result<()> {
     let strong = anstyle::Style::new().bold();
-    let (name, line, id) = (&page.name, example.block.line, &example.id);
+    let (name, line, id) = (
+        one_line(&page.name),
+        example.block.line,
+        one_line(&example.id),
+    );
     let becomes = human::visible(becomes);
     writeln!(out, "{strong}{name}:{line}  {id}{strong:#}  {becomes}")
 }
@@ -161,7 +166,7 @@ fn section(out: &mut dyn Write, name: &str, text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    writeln!(out, "  {name}:")?;
+    writeln!(out, "  {}:", one_line(name))?;
     for line in text.lines() {
         writeln!(out, "    {}", human::visible(line))?;
     }

@@ -26,6 +26,7 @@ use super::{Event, ExampleResult, Finished, PageResult, Reporter, Summary, plain
 use crate::book::Problem;
 use crate::compare::lossy;
 use crate::interpreter::Interpreter;
+use crate::legible::one_line;
 use crate::verdict::Verdict;
 
 /// As many annotations of one kind are shown per step.
@@ -399,9 +400,10 @@ impl Reporter for Github {
 
 impl Failed {
     fn place(&self) -> String {
+        let page = one_line(&self.page);
         match self.lines {
-            Some((line, _)) => format!("{}:{line}", self.page),
-            None => self.page.clone(),
+            Some((line, _)) => format!("{page}:{line}"),
+            None => page,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::compare::{self, Aspect, Difference};
 use crate::diagnose::Reason;
 use crate::diff::{self, Kind as DiffKind};
 use crate::interpreter::Interpreter;
+use crate::legible::{self, one_line};
 use crate::outcome::{Exception, Outcome, Resource};
 use crate::protocol::Protections;
 use crate::verdict::{Failure, StepFailure, Verdict};
@@ -66,20 +67,19 @@ impl Reporter for Human {
                     return Ok(());
                 }
                 let python = started.interpreter;
-                writeln!(
+                write!(
                     out,
-                    "{STRONG}Python {}{STRONG:#} {QUIET}({}, by {}){QUIET:#}: {} on {}{}",
+                    "{STRONG}Python {}{STRONG:#} {QUIET}({}, by {}){QUIET:#}: {} on {}",
                     python.full_version,
-                    python.executable.display(),
+                    legible::path(&python.executable),
                     python.source,
                     count(started.examples, "example"),
                     count(started.pages, "page"),
-                    if started.examples == 0 {
-                        String::new()
-                    } else {
-                        protections(started.protections)
-                    },
-                )
+                )?;
+                if started.examples > 0 {
+                    protections(started.protections, out)?;
+                }
+                writeln!(out)
             }
             Event::Example(interpreter, result) => self.example(interpreter, result, out),
             Event::Page(page) => self.page(page, out),
@@ -94,9 +94,9 @@ impl Reporter for Human {
 }
 
 /// What holds, for the end of the header.
-fn protections(protections: Option<&Protections>) -> String {
+fn protections(protections: Option<&Protections>, out: &mut dyn Write) -> io::Result<()> {
     let Some(protections) = protections else {
-        return format!("; {CAUTION}not sandboxed{CAUTION:#}");
+        return write!(out, "; {CAUTION}not sandboxed{CAUTION:#}");
     };
     let names = |wanted: bool| {
         let all = protections.all().into_iter();
@@ -106,9 +106,13 @@ fn protections(protections: Option<&Protections>) -> String {
             .join(", ")
     };
     match (names(true).as_str(), names(false).as_str()) {
-        (holding, "") => format!("; sandboxed: {holding}"),
-        ("", _) => format!("; {CAUTION}not sandboxed{CAUTION:#}: `verify doctor` says why"),
-        (holding, missing) => format!(
+        (holding, "") => write!(out, "; sandboxed: {holding}"),
+        ("", _) => write!(
+            out,
+            "; {CAUTION}not sandboxed{CAUTION:#}: `verify doctor` says why"
+        ),
+        (holding, missing) => write!(
+            out,
             "; sandboxed: {holding}; {CAUTION}not {missing}{CAUTION:#}: `verify doctor` says why"
         ),
     }
@@ -134,9 +138,9 @@ impl Human {
             out,
             "{style}{}{style:#} {}:{} {}{}",
             result.verdict.word(),
-            result.page.name,
+            one_line(&result.page.name),
             result.example.block.line,
-            result.example.id,
+            one_line(&result.example.id),
             why(&result.verdict)
         )?;
         match &result.outcome {
@@ -147,11 +151,12 @@ impl Human {
 
     fn page(&self, page: &PageResult<'_>, out: &mut dyn Write) -> io::Result<()> {
         let summary = Summary::of(&page.examples);
+        let name = one_line(&page.page.name);
         self.head(&page.page.name, &summary, page.rerun.as_ref(), out)?;
         if self.explains {
             for session in &page.sessions {
-                let (name, line) = (&page.page.name, session.line);
-                writeln!(out, "  {name}:{line} ({}) {}", session.id, session.why)?;
+                let (line, id, why) = (session.line, one_line(session.id), one_line(&session.why));
+                writeln!(out, "  {name}:{line} ({id}) {why}")?;
             }
         }
         for result in &page.examples {
@@ -161,9 +166,8 @@ impl Human {
                 let word = result.verdict.word();
                 writeln!(
                     out,
-                    "  {style}{word:12}{style:#} {}:{line} {}{}",
-                    page.page.name,
-                    result.example.id,
+                    "  {style}{word:12}{style:#} {name}:{line} {}{}",
+                    one_line(&result.example.id),
                     why(&result.verdict)
                 )?;
             }
@@ -192,15 +196,18 @@ impl Human {
         }
         let style = if summary.failures() > 0 { BAD } else { GOOD };
         let mark = if summary.failures() > 0 { "✗" } else { "✓" };
-        let (counts, rerun) = (counts(summary), rerun(ran));
-        writeln!(out, "{style}{mark}{style:#} {name}  {counts}{rerun}")
+        let (name, counts) = (one_line(name), counts(summary));
+        write!(out, "{style}{mark}{style:#} {name}  {counts}")?;
+        rerun(ran, out)?;
+        writeln!(out)
     }
 
     fn finished(&self, finished: &Finished<'_>, out: &mut dyn Write) -> io::Result<()> {
         for orphan in finished.orphans {
             writeln!(
                 out,
-                "{CAUTION}orphan{CAUTION:#}: {orphan} belongs to no example; `verify record` removes it"
+                "{CAUTION}orphan{CAUTION:#}: {} belongs to no example; `verify record` removes it",
+                one_line(orphan)
             )?;
         }
         let summary = &finished.summary;
@@ -226,14 +233,15 @@ impl Human {
 }
 
 /// How much of a page ran, where that is not all of it each time.
-fn rerun(rerun: Option<&Rerun>) -> String {
+fn rerun(rerun: Option<&Rerun>, out: &mut dyn Write) -> io::Result<()> {
     let Some(Rerun { ran, of, reason }) = rerun else {
-        return String::new();
+        return Ok(());
     };
     let reason = reason
         .as_ref()
         .map(|reason| format!(": {}", visible(reason)));
-    format!(
+    write!(
+        out,
         "  {QUIET}(ran {ran} of {of}{}){QUIET:#}",
         reason.unwrap_or_default()
     )
@@ -249,8 +257,12 @@ fn style_of(verdict: &Verdict) -> Style {
 
 pub(crate) fn why(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => format!(": {reason}"),
-        Verdict::Blocked { by } => format!(": `{by}` failed before it in its session"),
+        Verdict::Skipped { reason, .. } | Verdict::Illustrative { reason } => {
+            format!(": {}", one_line(reason))
+        }
+        Verdict::Blocked { by } => {
+            format!(": `{}` failed before it in its session", one_line(by))
+        }
         _ => String::new(),
     }
 }
@@ -295,23 +307,21 @@ pub fn failure(
     interpreter: &Interpreter,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let (name, id) = (one_line(&result.page.name), one_line(&result.example.id));
     if let Verdict::Blocked { by } = &result.verdict {
         return writeln!(
             out,
-            "{BAD}blocked{BAD:#}: {}:{} ({}), because `{by}` failed before it in its session",
-            result.page.name,
+            "{BAD}blocked{BAD:#}: {name}:{} ({id}), because `{}` failed before it in its session",
             result.line(),
-            result.example.id,
+            one_line(by),
         );
     }
     let headline = visible(&headline(&result.verdict));
     writeln!(out, "{BAD}error{BAD:#}{STRONG}: {headline}{STRONG:#}")?;
     writeln!(
         out,
-        "  {PLACE}-->{PLACE:#} {}:{} {QUIET}({}, Python {}){QUIET:#}",
-        result.page.name,
+        "  {PLACE}-->{PLACE:#} {name}:{} {QUIET}({id}, Python {}){QUIET:#}",
         result.line(),
-        result.example.id,
         interpreter.full_version,
     )?;
     source(result, out)?;
@@ -399,7 +409,9 @@ pub(super) fn chosen(result: &ExampleResult<'_>, interpreter: &Interpreter) -> S
 /// A word as it has to be typed in a shell.
 fn typed(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    if one_line(word) != word {
+        format!("$'{}'", word.as_bytes().escape_ascii())
+    } else if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
@@ -601,7 +613,7 @@ fn aspect(aspect: &Aspect) -> String {
         Aspect::Stderr => "stderr".to_owned(),
         Aspect::Exception => "the exception".to_owned(),
         Aspect::Exit => "the exit status".to_owned(),
-        Aspect::Artifact(name) => format!("the file `{name}`"),
+        Aspect::Artifact(name) => format!("the file `{}`", one_line(name)),
     }
 }
 
@@ -649,7 +661,7 @@ fn step(result: &ExampleResult<'_>, step: &StepFailure, out: &mut dyn Write) -> 
     writeln!(
         out,
         "  {STRONG}{}:{line}{STRONG:#}{what}, expected (-) and actual (+):",
-        result.page.name
+        one_line(&result.page.name)
     )?;
     diff(&step.expected, &step.actual, out)?;
     if step.raised_unannounced() {
@@ -709,23 +721,14 @@ pub(crate) fn streams(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> 
     Ok(())
 }
 
-/// Text with nothing in it that a terminal would obey, and no line of endless length.
+/// A text as one line, and not of endless length.
 pub(crate) fn visible(line: &str) -> String {
     const LONGEST: usize = 400;
-    let mut text = String::new();
-    for (index, character) in line.chars().enumerate() {
-        if index == LONGEST {
-            text.push_str(&format!(
-                "… {} more characters",
-                line.chars().count() - LONGEST
-            ));
-            break;
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => {
+            let more = line[end..].chars().count();
+            format!("{}… {more} more characters", one_line(&line[..end]))
         }
-        if character.is_control() && character != '\t' {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
+        None => one_line(line),
     }
-    text
 }

@@ -10,6 +10,7 @@ use super::human::{self, visible};
 use crate::compare::Aspect;
 use crate::diff::{self, Kind as DiffKind};
 use crate::interpreter::Interpreter;
+use crate::legible::one_line;
 use crate::outcome::Resource;
 use crate::verdict::{Failure, Verdict};
 
@@ -103,7 +104,7 @@ pub(super) fn details(result: &ExampleResult<'_>) -> String {
         Failure::Steps(steps) => {
             for step in steps {
                 let line = result.example.block.code_line + step.line - 1;
-                let _ = write!(text, "{}:{line}", result.page.name);
+                let _ = write!(text, "{}:{line}", one_line(&result.page.name));
                 if let Some(first) = step.source.lines().next() {
                     let _ = write!(text, ": {}", visible(first));
                 }

@@ -36,7 +36,7 @@ use crate::host::Stop;
 use crate::interpreter::Interpreter;
 use crate::report::{Event, Finished, Summary};
 use crate::schedule::{self, Interrupted};
-use crate::sinks::Sinks;
+use crate::sinks::{Sinks, tell_error};
 use crate::state::{LastRun, Passed};
 use crate::trace::Traces;
 
@@ -73,7 +73,7 @@ pub fn watch(arguments: &cli::Watch) -> Result<Status> {
             }
             // A mistake in `verify.toml`, say: it is mended by saving it again.
             Err(error) => {
-                say(&format!("error: {error:#}"))?;
+                tell_error(&error)?;
                 loop {
                     match inbox.next(&files)? {
                         Act::Key(b'q') => return Ok(Status::Good),
@@ -187,7 +187,7 @@ fn over_one_configuration(
                 };
                 match commands::record(&record) {
                     Err(error) if error.is::<Interrupted>() => return Err(error),
-                    Err(error) => say(&format!("error: {error:#}"))?,
+                    Err(error) => tell_error(&error)?,
                     Ok(_) => {}
                 }
             }

@@ -11,8 +11,9 @@ use signal_hook::low_level::emulate_default_handler;
 
 use super::files::Files;
 use super::inbox::{Happened, Inbox};
+use crate::cli::Color;
 use crate::report::{Event, human};
-use crate::sinks::Sinks;
+use crate::sinks::{self, Sinks};
 
 const KEYS: &str = "a: run all, f: filter, r: record, q: quit";
 
@@ -104,7 +105,7 @@ fn single_keys(mut bytes: &[u8]) -> Vec<u8> {
 
 /// A line of our own. It is none of the report.
 pub(super) fn say(line: &str) -> io::Result<()> {
-    writeln!(anstream::stderr(), "{line}")
+    writeln!(sinks::stderr(), "{line}")
 }
 
 /// What a watch shows: reports, and on a terminal one last line that says what can be done.
@@ -136,7 +137,7 @@ impl Screen {
             return Ok(());
         }
         let pages = human::count(pages, "page");
-        let mut out = anstream::stdout();
+        let mut out = sinks::stdout(Color::Auto);
         write!(out, "watching {pages}; {KEYS} ")?;
         out.flush()
     }
@@ -145,9 +146,7 @@ impl Screen {
         if !self.has_keys {
             return Ok(());
         }
-        let mut out = io::stdout();
-        out.write_all(b"\r\x1b[2K")?;
-        out.flush()
+        sinks::clear_line()
     }
 
     /// Reads a line key by key: `None` if it was given up.
@@ -160,7 +159,7 @@ impl Screen {
         let mut typed: Vec<u8> = Vec::new();
         loop {
             self.clear_prompt()?;
-            let mut out = io::stdout();
+            let mut out = sinks::stdout(Color::Auto);
             write!(out, "{question}{}", String::from_utf8_lossy(&typed))?;
             out.flush()?;
             let key = loop {

@@ -26,6 +26,7 @@
 //! | `hostile` | that no example can fool the verdict or harm another |
 //! | `endings` | the end of a session: what shows when Python shuts down |
 //! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
+//! | `escapes` | that what strangers wrote is told and not obeyed |
 //! | `safety` | nothing is lost: `record` is killed at any moment, has no room, may not write |
 //! | `nothing_lost` | what somebody wrote is not lost to `record` |
 //! | `mistakes` | what people get wrong in pages, recordings and configuration |
@@ -52,6 +53,7 @@ mod caching;
 mod cases;
 mod consoles;
 mod endings;
+mod escapes;
 mod finding;
 mod grounds;
 mod hostile;
