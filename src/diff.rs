@@ -20,6 +20,8 @@ use crate::legible;
 const CONTEXT: usize = 3;
 /// Lines that differ in one place are all shown up to this many; past it the middle is left out.
 const LONGEST_RUN: usize = 200;
+/// No place is begun past this many lines of a diff, which says how many more differ.
+const LONGEST_DIFF: usize = 500;
 /// Past this many lines that are not common beginning or end, no alignment is looked for.
 const MOST_LINES: usize = 10_000;
 /// Past this many bytes in one place, words are not compared, only where the lines part.
@@ -60,6 +62,17 @@ pub fn lines(expected: &str, actual: &str) -> Vec<DiffLine> {
     let mut out = Vec::new();
     let mut shown = 0;
     for (index, change) in changes.iter().enumerate() {
+        if out.len() >= LONGEST_DIFF {
+            let more = changes[index..].iter();
+            let more: usize = more.map(|change| change.old.len() + change.new.len()).sum();
+            let words = if more == 1 {
+                "line differs"
+            } else {
+                "lines differ"
+            };
+            out.push(gap(format!("{more} more {words}")));
+            return out;
+        }
         let before = change.old.start.saturating_sub(CONTEXT).max(shown);
         push_gap(&mut out, before - shown);
         out.extend(
@@ -225,12 +238,15 @@ fn shortened(mut lines: Vec<DiffLine>) -> Vec<DiffLine> {
 fn push_gap(out: &mut Vec<DiffLine>, count: usize) {
     if count > 0 {
         let noun = if count == 1 { "line" } else { "lines" };
-        let segments = vec![(false, format!("{count} {noun}"))];
-        out.push(DiffLine {
-            kind: Kind::Gap,
-            segments,
-            no_newline: false,
-        });
+        out.push(gap(format!("{count} {noun}")));
+    }
+}
+
+fn gap(what: String) -> DiffLine {
+    DiffLine {
+        kind: Kind::Gap,
+        segments: vec![(false, what)],
+        no_newline: false,
     }
 }
 
@@ -527,6 +543,41 @@ mod tests {
             diff[LONGEST_RUN / 2].segments,
             [(false, "800 lines".to_owned())]
         );
+    }
+
+    #[test]
+    fn many_places_are_cut_at_the_end() {
+        let text = |every: usize| -> String {
+            let lines = (0..5000).map(|n| {
+                if n % every == 0 {
+                    "x\n".to_owned()
+                } else {
+                    format!("{n}\n")
+                }
+            });
+            lines.collect()
+        };
+        let diff = lines(&text(10), &text(5001));
+        assert!(diff.len() < 2 * LONGEST_DIFF, "{}", diff.len());
+        let is_end = |line: &DiffLine| {
+            let [(_, text)] = line.segments.as_slice() else {
+                return None;
+            };
+            text.strip_suffix(" more lines differ")?.parse().ok()
+        };
+        let more: usize = diff.last().and_then(is_end).unwrap();
+        let shown = diff
+            .iter()
+            .filter(|line| matches!(line.kind, Kind::Removed | Kind::Added));
+        assert_eq!(shown.count() + more, 2 * 499);
+        // Each place is cut where it is long, and one more place is none of the end.
+        let long = |c: char| format!("{c}\n").repeat(300);
+        let middle = "1\n2\n3\n";
+        let diff = lines(
+            &format!("{}{middle}a\n", long('a')),
+            &format!("{}{middle}b\n", long('b')),
+        );
+        assert!(diff.iter().all(|line| is_end(line).is_none()));
     }
 
     #[test]
