@@ -1,14 +1,20 @@
 //! What crosses the boundary between `verify` and `verify-python`: the only module that both programs share.
 //!
-//! Two channels, each a Unix stream socket that carries frames (a length as 4 bytes, little endian, then postcard):
+//! Three channels that carry frames (a length as 4 bytes, little endian, then postcard):
 //!
-//! - **host**: `verify` asks the warm host to fork sessions. A [`HostRequest::Fork`] brings four file
-//!   descriptors along: the session's control socket, the write ends of its stdout and stderr, and the
-//!   pipe on which the host reports how the process ended.
-//! - **control**: `verify` drives one session. It waits for an answer before it sends the next unit, so
+//! - **host**: `verify` asks the warm host to fork sessions. A [`HostRequest::Fork`] brings [`FORK_DESCRIPTORS`]
+//!   along: the session's control socket, the write ends of its stdout and stderr, its socket for what it passes, and
+//!   the pipe on which the host reports how the process ended.
+//! - **control**: `verify` drives one session. It waits for an answer before it sends the next units, so
 //!   whatever is readable on the session's stdout by then belongs to the unit that ended. What comes back
 //!   is sealed (see [`Seal`]), since an example may write to every descriptor that it finds. A session that has
 //!   become a checkpoint is a host on its control socket.
+//! - **passing**: of units that it is given at once, the session runs one after the other by itself, as long as
+//!   `verify` reads no output, and says how much each has printed. Nobody is waked up for that: it is read when the
+//!   session waits, or is no more. Sealed as well.
+//!
+//! All are Unix stream sockets. What a session has said on one it cannot read again, as it could what is in a pipe that
+//! it opens anew.
 //!
 //! Examples print what they like on descriptors 1 and 2; nothing of ours ever travels there.
 
@@ -37,6 +43,9 @@ pub const BIND_VARIABLE: &str = if cfg!(target_os = "macos") {
 } else {
     "LD_BIND_NOW"
 };
+
+/// Descriptors that come with a [`HostRequest::Fork`].
+pub const FORK_DESCRIPTORS: usize = 5;
 
 /// The first thing `verify` tells a host that has started.
 #[derive(Debug, Serialize, Deserialize)]
@@ -138,7 +147,7 @@ impl Protections {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum HostRequest {
-    /// Start a session; four descriptors come with it (control, stdout, stderr, status).
+    /// Start a session; descriptors come with it (control, stdout, stderr, passing, status).
     Fork {
         setup: Box<SessionSetup>,
         /// What it will run as far as that can be told: the host may compile it before.
@@ -241,8 +250,11 @@ pub enum ProcessEnd {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
     Run {
-        unit: Box<Unit>,
-        /// When `verify` begins to read output, in nanoseconds of the [`clock`]. Until then steps need not wait.
+        /// One or more. Behind one that has come to its end with nothing to say about it, the session may go on with
+        /// the next, which it saves as the file that it is.
+        units: Vec<Unit>,
+        /// When `verify` begins to read output, in nanoseconds of the [`clock`]. Until then neither steps nor units
+        /// need wait.
         reads_from: u64,
     },
     /// The last step's output has been read: go on.
@@ -343,6 +355,17 @@ pub enum Report {
     Untrue { reason: String },
     /// The interpreter has shut down in order: what it read while it ran.
     Observed(Observed),
+}
+
+/// A unit has come to its end, and the next one begins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Passed {
+    /// Bytes that the session had on its streams by then, from the first of the units that it was given at once.
+    /// `verify` had read none of them.
+    pub stdout: u64,
+    pub stderr: u64,
+    /// When that was, in nanoseconds of the [`clock`].
+    pub at: u64,
 }
 
 /// What a session took from outside its own directory, as far as Python's audit events tell.

@@ -1,6 +1,6 @@
 //! A session while it runs: saves its examples as files, has them run, and judges what comes back.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::config::{Limits, Output};
 use crate::console;
 use crate::doctest::{self, Flags};
 use crate::example::{Example, Kind};
-use crate::host::{Host, Running, Snapshot, Start};
+use crate::host::{Host, Running, Snapshot, Start, UnitOutcome};
 use crate::normalize::Context;
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::{
@@ -31,6 +31,13 @@ use crate::verdict::{self, Failure, Terms, Verdict};
 /// Bytes of a session's source that are compiled before it starts. What a person writes on a page is less, and the
 /// compiler's time and memory are nobody's limit there.
 const MOST_COMPILED: usize = 256 * 1024;
+
+/// How many examples a session is given at once: about what it gets through before it has to wait. What it does not
+/// get to is sent again.
+const MOST_AT_ONCE: usize = 32;
+
+/// Bytes of source that it is given at once.
+const MOST_SENT: usize = 64 * 1024;
 
 /// A session while it runs.
 pub(super) struct Session<'r, 'a> {
@@ -60,6 +67,8 @@ pub(super) struct Session<'r, 'a> {
     running: Option<Running>,
     /// Why the next example cannot be run.
     fault: Option<String>,
+    /// What examples behind the last one that was asked for have done already.
+    ahead: VecDeque<Outcome>,
     saved: Saved<'a>,
     /// Nothing is written: it is only asked what would be run.
     rehearses: bool,
@@ -90,9 +99,7 @@ impl<'a> Saved<'a> {
     fn add(&mut self, path: PathBuf, example: &'a Example) {
         if is_module(example) {
             self.modules += 1;
-            self.spawns |= ["multiprocessing", "concurrent.futures", "ProcessPool"]
-                .iter()
-                .any(|word| example.source().contains(word));
+            self.spawns |= spawns_processes(example);
         }
         self.files.push((path, example));
     }
@@ -110,6 +117,52 @@ impl<'a> Saved<'a> {
     fn modules(&self) -> impl Iterator<Item = &'a Example> {
         let examples = self.files.iter().map(|(_, example)| *example);
         examples.filter(|example| is_module(example))
+    }
+}
+
+/// Whether an example looks as if it started processes that read it again.
+fn spawns_processes(example: &Example) -> bool {
+    ["multiprocessing", "concurrent.futures", "ProcessPool"]
+        .iter()
+        .any(|word| example.source().contains(word))
+}
+
+/// Whether an example is a file that runs from its first line to its last, with nothing to do for it before or behind.
+fn is_plain(example: &Example) -> bool {
+    let attributes = &example.attributes;
+    let runs_whole = match &example.kind {
+        Kind::Module(comments) => comments.printed.is_empty() && comments.values.is_empty(),
+        Kind::Transcript(_) | Kind::Console(_) | Kind::File(_) => false,
+    };
+    runs_whole
+        && attributes.norun.is_none()
+        && attributes.stdin.is_none()
+        && attributes.env.is_empty()
+        && attributes.artifacts.is_empty()
+        && attributes.raises.is_none()
+        && attributes.exits.is_none()
+}
+
+/// What of an example's unit does not depend on the session.
+fn unit(example: &Example, mode: Mode, path: PathBuf, last: bool) -> Unit {
+    let attributes = &example.attributes;
+    let name = match mode {
+        Mode::Interactive { .. } => "".into(),
+        Mode::Module { .. } | Mode::Parse => path.file_name().unwrap_or_default().to_string_lossy(),
+    };
+    Unit {
+        argv: std::iter::once(name.into_owned())
+            .chain(attributes.args.iter().cloned())
+            .collect(),
+        environment: attributes.env.clone(),
+        stdin: None,
+        source: example.source().to_owned(),
+        mode,
+        raises: attributes.raises.clone(),
+        may_end_early: attributes.exits.is_some(),
+        last,
+        session_file: None,
+        path,
     }
 }
 
@@ -166,6 +219,7 @@ impl<'r, 'a> Session<'r, 'a> {
             stage: Stage::New,
             running: None,
             fault: None,
+            ahead: VecDeque::new(),
             saved: Saved::default(),
             rehearses: false,
             context,
@@ -298,6 +352,7 @@ impl<'r, 'a> Session<'r, 'a> {
     /// Whether the interpreter is gone although examples were to follow.
     pub(super) fn is_cut_off(&self) -> bool {
         self.stage != Stage::Finished
+            && self.ahead.is_empty()
             && self
                 .running
                 .as_ref()
@@ -306,7 +361,6 @@ impl<'r, 'a> Session<'r, 'a> {
 
     pub(super) fn run(&mut self, step: usize) -> Result<Option<Outcome>> {
         let example = self.examples[step];
-        let last = self.last == Some(step);
         Ok(match &example.kind {
             Kind::File(path) => {
                 self.write_file(example, path);
@@ -314,7 +368,7 @@ impl<'r, 'a> Session<'r, 'a> {
             }
             Kind::Console(_) if self.why_not_run(example).is_some() => None,
             Kind::Console(commands) => Some(self.run_console(example, commands)?),
-            Kind::Module(_) | Kind::Transcript(_) => Some(self.run_python(step, last)?),
+            Kind::Module(_) | Kind::Transcript(_) => Some(self.run_python(step)?),
         })
     }
 
@@ -403,31 +457,77 @@ impl<'r, 'a> Session<'r, 'a> {
         })
     }
 
-    fn run_python(&mut self, step: usize, last: bool) -> Result<Outcome> {
+    fn run_python(&mut self, step: usize) -> Result<Outcome> {
         let example = self.examples[step];
+        if let Some(outcome) = self.ahead.pop_front() {
+            let path = self.scratch.join(self.file_name(self.saved.modules));
+            self.saved.add(path, example);
+            return Ok(outcome);
+        }
         if self.running.is_none() {
             self.running = Some(self.begin(step)?);
             self.stage = Stage::Begun;
         }
-        let unit = self.unit(example, last);
+        let mut units = vec![self.unit(example, self.last == Some(step))];
         if let Some(reason) = self.fault.take() {
             return Ok(lost(reason));
         }
-        let limits = self.limits(example);
+        units.extend(self.units_behind(step));
+        let (all, limits) = (units.len(), self.limits(example));
+        let ends = units.last().is_some_and(|unit| unit.last);
         let running = self.running.as_mut().expect("started above");
-        if last {
+        let done = running.run(units, limits, self.runner.run.stop);
+        if ends && done.len() == all {
             self.stage = Stage::Finished;
         }
-        let done = running.run(unit, limits, self.runner.run.stop);
-        let artifacts = self.artifacts(example);
-        Ok(Outcome {
+        let outcome = |done: UnitOutcome| Outcome {
             stdout: done.stdout,
             stderr: done.stderr,
             ending: done.ending,
             steps: done.steps,
-            artifacts,
+            artifacts: Vec::new(),
             duration: done.duration,
-        })
+        };
+        self.ahead = done.into_iter().map(outcome).collect();
+        let mut first = self.ahead.pop_front().expect("it has begun");
+        first.artifacts = self.artifacts(example);
+        Ok(first)
+    }
+
+    /// What the session can go on with by itself behind this step: examples that nothing is to be done for, or looked
+    /// at, before the next one.
+    fn units_behind(&self, step: usize) -> Vec<Unit> {
+        let first = self.examples[step];
+        let limits = self.limits(first);
+        // A checkpoint is taken behind any of them.
+        let waits = self.runner.traces.is_some();
+        if waits || !is_plain(first) || self.saved.spawns || !Running::may_go_on_under(&limits) {
+            return Vec::new();
+        }
+        let goes_on = |example: &&&Example| {
+            is_plain(example)
+                && !spawns_processes(example)
+                && self.limits(example) == limits
+                && self.runner.reason_to_skip(example, false).is_none()
+        };
+        let mut bytes = first.source().len();
+        let fits = |example: &&&Example| {
+            bytes += example.source().len();
+            bytes <= MOST_SENT
+        };
+        let behind = self.examples[step + 1..].iter().take(MOST_AT_ONCE - 1);
+        let behind = behind.take_while(goes_on).take_while(fits);
+        let unit = |(offset, example): (usize, &&Example)| {
+            let path = self
+                .scratch
+                .join(self.file_name(self.saved.modules + offset));
+            let mode = Mode::Module {
+                boundaries: Vec::new(),
+                values: Vec::new(),
+            };
+            unit(example, mode, path, self.last == Some(step + 1 + offset))
+        };
+        behind.enumerate().map(unit).collect()
     }
 
     fn not_skipped<'s>(
@@ -529,27 +629,10 @@ impl<'r, 'a> Session<'r, 'a> {
                 Some(path)
             }
         };
-        let name = if matches!(mode, Mode::Interactive { .. }) {
-            String::new()
-        } else {
-            path.file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
         Unit {
-            argv: std::iter::once(name)
-                .chain(attributes.args.iter().cloned())
-                .collect(),
-            environment: attributes.env.clone(),
             stdin,
-            source: example.source().to_owned(),
-            mode,
-            raises: attributes.raises.clone(),
-            may_end_early: attributes.exits.is_some(),
-            last,
             session_file,
-            path,
+            ..unit(example, mode, path, last)
         }
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Pid, Signal};
 
-use crate::protocol::{self, HostRequest};
+use crate::protocol::{self, FORK_DESCRIPTORS, HostRequest};
 
 #[derive(Debug)]
 pub(super) struct Origin {
@@ -122,7 +122,7 @@ impl Origin {
         let Some(channel) = channel.as_mut() else {
             bail!("the host is closed");
         };
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FORK_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));

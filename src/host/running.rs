@@ -17,8 +17,8 @@ use crate::config::Limits;
 use crate::outcome::{Ending, Resource, StepOutcome};
 use crate::processes;
 use crate::protocol::{
-    self, Command, HostRequest, Observed, ProcessEnd, Program, Report, Seal, SessionSetup, Source,
-    Status, StepReport, Unit, UnitEnd,
+    self, Command, HostRequest, Observed, Passed, ProcessEnd, Program, Report, Seal, SessionSetup,
+    Source, Status, StepReport, Unit, UnitEnd,
 };
 
 /// How long processes that outlive their session may go on printing before they are ended.
@@ -37,9 +37,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PIPE: usize = 64 * 1024;
 const LARGEST_PIPE: usize = 1024 * 1024;
 
+/// Bytes that both streams may hold when nobody has read from them.
+const MOST_UNREAD: u64 = 2 * LARGEST_PIPE as u64;
+
 /// How long a unit may take before its output is read while it runs. Most have ended by then, and to be woken
 /// for what they print as well costs more than reading it.
-const PATIENCE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Bytes in a nanosecond, more than a session can write: memory is not that fast.
 const FASTEST: u128 = 32;
@@ -70,6 +73,16 @@ pub struct Running {
     stderr: Stream,
     /// What one look at a stream reads, until it is added to the rest.
     buffer: Vec<u8>,
+    /// Where it says of units that it goes on to the next, and what of that was read in part.
+    passing: UnixStream,
+    half_passed: Vec<u8>,
+    /// Units before the one that runs, of those that it was given last, as far as that was read: with places in the
+    /// streams instead of counts.
+    passed: Vec<Passed>,
+    /// How far the streams had been read when it was given them.
+    given: [u64; 2],
+    /// When the unit that runs began, as far as that is known, on the [`protocol::clock`].
+    began: u64,
     status: io::PipeReader,
     pub(super) received: Vec<u8>,
     /// What the host calls the first process, once it has forked it.
@@ -94,6 +107,8 @@ pub struct Running {
 #[derive(Debug)]
 struct Stream {
     pipe: io::PipeReader,
+    /// How many bytes earlier units have taken.
+    taken: u64,
     bytes: Vec<u8>,
     open: bool,
 }
@@ -123,6 +138,7 @@ impl Running {
         let (control, their_control) = UnixStream::pair()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
+        let (passing, their_passing) = UnixStream::pair()?;
         let (status, their_status) = io::pipe()?;
         // A console shows both streams on one screen.
         let their_stderr = match setup.program {
@@ -138,11 +154,13 @@ impl Running {
                 their_control.as_fd(),
                 their_stdout.as_fd(),
                 their_stderr,
+                their_passing.as_fd(),
                 their_status.as_fd(),
             ],
         )?;
         let stream = |pipe| Stream {
             pipe,
+            taken: 0,
             bytes: Vec::new(),
             open: true,
         };
@@ -154,6 +172,11 @@ impl Running {
             stdout: stream(stdout),
             stderr: stream(stderr),
             buffer: Vec::with_capacity(PIPE),
+            passing,
+            half_passed: Vec::new(),
+            passed: Vec::new(),
+            given: [0; 2],
+            began: protocol::clock(),
             status,
             received: Vec::new(),
             number: None,
@@ -226,25 +249,39 @@ impl Running {
         left_nothing && !self.stdout.open && !self.stderr.open
     }
 
-    /// Runs one unit to its end, whatever that is.
-    pub fn run(&mut self, unit: Unit, limits: Limits, stop: Option<&Stop>) -> UnitOutcome {
-        let started = Instant::now();
-        let is_last = unit.last;
+    /// Whether a session that these limits hold for may go on from one unit to the next by itself: what it prints and
+    /// writes until somebody looks cannot be too much.
+    pub fn may_go_on_under(limits: &Limits) -> bool {
+        limits.output >= MOST_UNREAD && u128::from(limits.scratch) >= PATIENCE.as_nanos() * FASTEST
+    }
+
+    /// Runs units one after the other, to the end of the last or of one behind which the session waits or is no more.
+    /// As many outcomes as units have begun, which is one at least. The limits are those of each.
+    pub fn run(
+        &mut self,
+        units: Vec<Unit>,
+        limits: Limits,
+        stop: Option<&Stop>,
+    ) -> Vec<UnitOutcome> {
+        let all = units.len();
+        let ends = units.last().is_some_and(|unit| unit.last);
+        let started = protocol::clock();
+        self.began = started;
+        self.given = [self.stdout.read_to(), self.stderr.read_to()];
         let mut steps = Steps::new(self.stdout.bytes.len());
         let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(0);
         let command = Command::Run {
-            unit: Box::new(unit),
-            reads_from: protocol::clock() + patience,
+            units,
+            reads_from: started + patience,
         };
         // A session that is gone already is noticed below, with its reason.
         let sent = protocol::send(&self.control, &command);
         self.died_idle = self.idle && sent.is_err();
         // Later than what the session was told.
         self.reads_from = Instant::now() + PATIENCE;
-        let deadline = started + limits.timeout;
         let mut ended: Option<UnitEnd> = None;
         let ending = loop {
-            match self.wait(deadline, &limits, stop) {
+            match self.wait(&limits, stop) {
                 Wake::Control => {
                     match protocol::take_sealed::<Report>(&mut self.received, self.setup.seal) {
                         Ok(None) => {}
@@ -253,15 +290,6 @@ impl Running {
                             steps.add(done, self.stdout.bytes.len());
                             let _ = protocol::send(&self.control, &Command::Continue);
                         }
-                        Ok(Some(Report::Ended {
-                            steps: done,
-                            end,
-                            read,
-                        })) if is_last => {
-                            self.read_so_far = read;
-                            steps.add(done, 0);
-                            ended = Some(end);
-                        }
                         Ok(Some(Report::Observed(observed))) => self.observed = Some(observed),
                         Ok(Some(Report::Ended {
                             steps: done,
@@ -269,6 +297,12 @@ impl Running {
                             read,
                         })) => {
                             self.read_so_far = read;
+                            let heard = self.hear_of_passed();
+                            if ends && heard.is_ok() && self.passed.len() + 1 == all {
+                                steps.add(done, 0);
+                                ended = Some(end);
+                                continue;
+                            }
                             self.drain();
                             steps.add(done, 0);
                             let exceeded = self.overprinted(&limits);
@@ -288,11 +322,7 @@ impl Running {
                             };
                         }
                         Ok(Some(Report::Checkpoint { .. } | Report::Snapshot(_))) | Err(_) => {
-                            self.drain();
-                            self.end_now();
-                            break Ending::Lost {
-                                reason: TAMPERED.to_owned(),
-                            };
+                            break self.tampered_with();
                         }
                     }
                 }
@@ -316,8 +346,14 @@ impl Running {
                 Wake::CutOff(ending) => break ending,
             }
         };
+        let ending = match self.hear_of_passed() {
+            Ok(()) => ending,
+            Err(_) => self.tampered_with(),
+        };
         let steps = steps.cut(self.stdout.bytes.len());
-        self.outcome(ending, steps, started)
+        let mut outcomes = self.take_passed(started);
+        outcomes.push(self.outcome(ending, steps));
+        outcomes
     }
 
     /// Follows a shell through its script: one step for each of so many commands.
@@ -327,14 +363,13 @@ impl Running {
         limits: Limits,
         stop: Option<&Stop>,
     ) -> UnitOutcome {
-        let started = Instant::now();
-        // Each command has the whole time: a block of five is not slower than five blocks of one.
-        let mut deadline = started + limits.timeout;
+        let started = protocol::clock();
+        self.began = started;
         let mut steps: Vec<StepOutcome> = Vec::new();
         let seal = self.setup.seal.to_string();
         let _ = io::Write::write_all(&mut self.control, format!("{seal}\n").as_bytes());
         let ending = loop {
-            match self.wait(deadline, &limits, stop) {
+            match self.wait(&limits, stop) {
                 Wake::Control => {
                     let Some(end) = self.received.iter().position(|&byte| byte == b'\n') else {
                         continue;
@@ -355,7 +390,8 @@ impl Running {
                         status: status.trim().parse().ok(),
                         ..StepOutcome::default()
                     });
-                    deadline = Instant::now() + limits.timeout;
+                    // Each command has the whole time: a block of five is not slower than five blocks of one.
+                    self.began = protocol::clock();
                     let _ = io::Write::write_all(&mut self.control, b"\n");
                 }
                 Wake::Ended(end) => {
@@ -371,7 +407,8 @@ impl Running {
                 Wake::CutOff(ending) => break ending,
             }
         };
-        self.outcome(ending, steps, started)
+        self.began = started;
+        self.outcome(ending, steps)
     }
 
     /// Takes what came with the last unit's record, or behind it.
@@ -387,23 +424,60 @@ impl Running {
         }
     }
 
-    fn outcome(
-        &mut self,
-        ending: Ending,
-        steps: Vec<StepOutcome>,
-        started: Instant,
-    ) -> UnitOutcome {
+    /// Takes what has come of units that were passed. An error is somebody else's message.
+    fn hear_of_passed(&mut self) -> io::Result<()> {
+        let waiting = rustix::io::ioctl_fionread(&self.passing)?;
+        let before = self.half_passed.len();
+        self.half_passed
+            .resize(before + usize::try_from(waiting).unwrap_or(PIPE), 0);
+        self.passing.read_exact(&mut self.half_passed[before..])?;
+        while let Some(passed) =
+            protocol::take_sealed::<Passed>(&mut self.half_passed, self.setup.seal)?
+        {
+            self.began = passed.at;
+            self.passed.push(Passed {
+                stdout: self.given[0].saturating_add(passed.stdout),
+                stderr: self.given[1].saturating_add(passed.stderr),
+                ..passed
+            });
+        }
+        Ok(())
+    }
+
+    /// The outcomes of all units but the last, of which the first `began` then.
+    fn take_passed(&mut self, mut began: u64) -> Vec<UnitOutcome> {
+        let passed = std::mem::take(&mut self.passed);
+        let outcome = |passed: Passed| UnitOutcome {
+            stdout: self.stdout.take_to(passed.stdout),
+            stderr: self.stderr.take_to(passed.stderr),
+            ending: Ending::Completed,
+            steps: Vec::new(),
+            duration: time_between(std::mem::replace(&mut began, passed.at), passed.at),
+        };
+        passed.into_iter().map(outcome).collect()
+    }
+
+    /// The outcome of the unit that has begun last.
+    fn outcome(&mut self, ending: Ending, steps: Vec<StepOutcome>) -> UnitOutcome {
         UnitOutcome {
             stdout: self.stdout.take(),
             stderr: self.stderr.take(),
             ending,
             steps,
-            duration: started.elapsed(),
+            duration: time_between(self.began, protocol::clock()),
+        }
+    }
+
+    fn tampered_with(&mut self) -> Ending {
+        self.drain();
+        self.end_now();
+        Ending::Lost {
+            reason: TAMPERED.to_owned(),
         }
     }
 
     /// Waits until there is something to decide, reading output meanwhile.
-    fn wait(&mut self, deadline: Instant, limits: &Limits, stop: Option<&Stop>) -> Wake {
+    fn wait(&mut self, limits: &Limits, stop: Option<&Stop>) -> Wake {
         let mut end_seen: Option<Instant> = None;
         loop {
             if let Some(end) = self.end {
@@ -416,6 +490,7 @@ impl Running {
                 }
             }
             let now = Instant::now();
+            let mut deadline = now + self.time_left(limits);
             let (until, with_output) = if self.end.is_some() {
                 (now + Duration::from_millis(50), true)
             } else if now < self.reads_from {
@@ -451,12 +526,22 @@ impl Running {
                     self.next_look = Instant::now() + LOOK_EVERY.max(now.elapsed() * 20);
                 }
                 if now >= deadline {
+                    // The unit may be another one by now, with time of its own.
+                    let _ = self.hear_of_passed();
+                    deadline = now + self.time_left(limits);
+                }
+                if now >= deadline {
                     self.drain();
                     let limit = limits.timeout;
                     return self.cut_off(Ending::TimedOut { limit });
                 }
             }
         }
+    }
+
+    fn time_left(&self, limits: &Limits) -> Duration {
+        let taken = time_between(self.began, protocol::clock());
+        limits.timeout.saturating_sub(taken)
     }
 
     fn cut_off(&mut self, ending: Ending) -> Wake {
@@ -524,9 +609,20 @@ impl Running {
     }
 
     /// Whether more was printed than a unit may.
-    fn overprinted(&self, limits: &Limits) -> Option<(Resource, u64)> {
-        let printed = (self.stdout.bytes.len() + self.stderr.bytes.len()) as u64;
-        (printed > limits.output).then_some((Resource::Output, limits.output))
+    fn overprinted(&mut self, limits: &Limits) -> Option<(Resource, u64)> {
+        let printed = |running: &Running| {
+            let taken = (running.stdout.taken, running.stderr.taken);
+            let (stdout, stderr) =
+                (running.passed.last()).map_or(taken, |passed| (passed.stdout, passed.stderr));
+            let read_to = running.stdout.read_to() + running.stderr.read_to();
+            read_to.saturating_sub(stdout.saturating_add(stderr))
+        };
+        if printed(self) <= limits.output {
+            return None;
+        }
+        // Some of that may be of units before it.
+        let _ = self.hear_of_passed();
+        (printed(self) > limits.output).then_some((Resource::Output, limits.output))
     }
 
     /// As [`Running::overfilled`], if there has been time to fill its directory since that was last looked through:
@@ -722,9 +818,23 @@ pub(super) struct Ready {
 impl Stream {
     /// What has been read, without the room for more: the outcomes of a whole book are kept.
     fn take(&mut self) -> Vec<u8> {
+        self.taken = self.read_to();
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.shrink_to_fit();
         bytes
+    }
+
+    /// What has been read up to this place.
+    fn take_to(&mut self, place: u64) -> Vec<u8> {
+        let wanted = usize::try_from(place.saturating_sub(self.taken)).unwrap_or(usize::MAX);
+        let count = wanted.min(self.bytes.len());
+        self.taken += count as u64;
+        self.bytes.drain(..count).collect()
+    }
+
+    /// The place that it has been read to.
+    fn read_to(&self) -> u64 {
+        self.taken + self.bytes.len() as u64
     }
 
     /// Reads once; true if there may be more.
@@ -738,6 +848,11 @@ impl Stream {
         self.open = !buffer.is_empty();
         buffer.len() == buffer.capacity()
     }
+}
+
+/// Between two times on the [`protocol::clock`].
+fn time_between(one: u64, other: u64) -> Duration {
+    Duration::from_nanos(other.saturating_sub(one))
 }
 
 /// What the steps of a unit did, and where the output of each ends in that of the unit.

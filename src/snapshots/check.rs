@@ -105,7 +105,7 @@ fn look(
             last: false,
             session_file: None,
         };
-        let done = session.run(unit, limits, None);
+        let done = session.run(vec![unit], limits, None).swap_remove(0);
         if let Some(reason) = session.untrue() {
             return Ok(Err(reason.to_owned()));
         }

@@ -316,6 +316,11 @@ const DESCRIPTORS: &[Case] = &[
         "import os\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), b'x')\n        except OSError:\n            pass",
     ),
     case(
+        "reads-what-its-session-has-said",
+        Passes,
+        "import os, select\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            anew = os.open(f'/proc/self/fd/{fd}', os.O_RDONLY | os.O_NONBLOCK)\n            assert not os.read(anew, 1000), fd\n        except OSError:\n            pass\n        try:\n            asked = select.poll()\n            asked.register(int(fd), select.POLLIN)\n            if asked.poll(0):\n                assert not os.read(int(fd), 1000), fd\n        except OSError:\n            pass",
+    ),
+    case(
         "forges-its-completion-record",
         Fails("lost", "wrote to the descriptor"),
         "import os\nrecord = b'{\"Ended\":{\"Completed\":{\"values\":[]}}}'\nframe = len(record).to_bytes(4, 'little') + record\nfor fd in os.listdir('/proc/self/fd'):\n    if int(fd) > 2:\n        try:\n            os.write(int(fd), frame)\n        except OSError:\n            pass\nos._exit(0)",

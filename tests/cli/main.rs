@@ -24,6 +24,7 @@
 //! | `proving` | what `record` refuses, and what passes by luck |
 //! | `kept_in_page` | what `record` corrects in the pages themselves, with a recording and without |
 //! | `hostile` | that no example can fool the verdict or harm another |
+//! | `sequences` | examples that follow one another in a session |
 //! | `endings` | the end of a session: what shows when Python shuts down |
 //! | `interrupted` | nothing is left: Ctrl-C, a kill, two at once, a full disk |
 //! | `escapes` | that what strangers wrote is told and not obeyed |
@@ -81,6 +82,7 @@ mod recording;
 mod safety;
 mod sandbox;
 mod selecting;
+mod sequences;
 mod several_pythons;
 mod sharding;
 mod showing;

@@ -208,7 +208,7 @@ recorded 0 examples: 0 recordings and 0 pages written, 1 refused, 0 failed
 fn lines_in_another_order_are_refused() {
     // As threads give them that nobody waits for, but without their luck.
     refused(
-        "import random\nlines = [f'worker {n} done' for n in range(8)]\nrandom.shuffle(lines)\nprint(*lines, sep='\\n')",
+        "import random\nlines = [f'worker {n} done' for n in range(40)]\nrandom.shuffle(lines)\nprint(*lines, sep='\\n')",
         str![[r#"
 exit status 1
 --- stdout

@@ -19,6 +19,9 @@ pub(crate) fn become_host() {
     }
 }
 
+/// What the modes of new files lack, as for most users.
+pub(crate) const MASK: rustix::fs::Mode = rustix::fs::Mode::from_raw_mode(0o022);
+
 /// Makes a fresh child the head of its session: a process group of its own, and parent to its orphans,
 /// so that the host can tell whose they are (see [`crate::serve`]).
 pub(crate) fn become_session_head() {
@@ -27,7 +30,7 @@ pub(crate) fn become_session_head() {
     become_subreaper();
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::umask(MASK);
 }
 
 /// The process in which this session's examples run.
@@ -57,16 +60,16 @@ pub(crate) fn limit(limits: &ProcessLimits) {
     }
 }
 
-/// Closes all descriptors but the standard streams and this one.
-pub(crate) fn close_others(kept: BorrowedFd<'_>) {
+/// Closes all descriptors but the standard streams and these.
+pub(crate) fn close_others<const N: usize>(kept: [BorrowedFd<'_>; N]) {
     /// Where the kernel (before 5.9) cannot close a range, nobody has opened more.
     const MOST: libc::c_uint = 1 << 16;
-    const FIRST: libc::c_uint = 3;
-    let kept = kept.as_raw_fd().cast_unsigned();
-    for (from, to) in [
-        (FIRST, kept.saturating_sub(1)),
-        (kept + 1, libc::c_uint::MAX),
-    ] {
+    const LAST_STREAM: libc::c_uint = 2;
+    let mut kept = kept.map(|kept| kept.as_raw_fd().cast_unsigned());
+    kept.sort_unstable();
+    let starts = [LAST_STREAM].into_iter().chain(kept).map(|kept| kept + 1);
+    let ends = kept.into_iter().map(|kept| kept - 1);
+    for (from, to) in starts.zip(ends.chain([libc::c_uint::MAX])) {
         // SAFETY: closes descriptors that nobody uses from here on.
         if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
             for descriptor in from..=to.min(MOST) {

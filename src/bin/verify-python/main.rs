@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     }
     if setup.sandbox.is_some() {
         // Whoever started `verify` may have left something open: a descriptor leads past every list of paths.
-        isolation::close_others(channel.as_fd());
+        isolation::close_others([channel.as_fd()]);
     }
     let root = &setup.scratch_root;
     let made = scratch::make_root(root, &setup.stand_ins);

@@ -25,8 +25,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 use verify::processes;
 use verify::protocol::{
-    self, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, Program, SessionSetup, Source,
-    Status,
+    self, FORK_DESCRIPTORS, HostAnswer, HostReady, HostRequest, HostSetup, ProcessEnd, Program,
+    SessionSetup, Source, Status,
 };
 use verify::scratch::{self, Held};
 
@@ -39,9 +39,6 @@ use crate::{isolation, preload, session};
 
 /// How long a host waits at its end for processes that it has killed.
 const END_LIMIT: Duration = Duration::from_secs(2);
-
-/// Descriptors that come with a fork request.
-const FORK_DESCRIPTORS: usize = 4;
 
 /// Serves until `verify` hangs up. Returns in forked children only, with what the audit hook hands to
 /// CPython: 0, or -1 with a Python exception set that decides the exit status.
@@ -195,6 +192,7 @@ pub(crate) struct Forked {
     pub(crate) control: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    pub(crate) passing: OwnedFd,
     pub(crate) compiled: Compiled,
 }
 
@@ -328,7 +326,8 @@ impl<'f> Host<'f> {
         let mut descriptors = self
             .descriptors
             .drain(..FORK_DESCRIPTORS.min(self.descriptors.len()));
-        let (Some(control), Some(stdout), Some(stderr), Some(status)) = (
+        let (Some(control), Some(stdout), Some(stderr), Some(passing), Some(status)) = (
+            descriptors.next(),
             descriptors.next(),
             descriptors.next(),
             descriptors.next(),
@@ -345,6 +344,7 @@ impl<'f> Host<'f> {
                 control,
                 stdout,
                 stderr,
+                passing,
                 compiled,
             }),
             Ok(Some(pid)) => {

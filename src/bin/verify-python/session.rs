@@ -1,8 +1,9 @@
 //! A forked child: sets itself up as the process of one session, then runs what it is told.
 
 use std::ffi::{CString, OsString, c_int};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,7 +11,10 @@ use std::path::Path;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use rustix::fd::RawFd;
-use verify::protocol::{self, Command, Program, Report, Seal, SessionSetup, StepReport};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use verify::protocol::{
+    self, Command, Passed, Program, Report, Seal, SessionSetup, StepReport, Unit, UnitEnd,
+};
 
 use crate::checkpoint::{self, State};
 use crate::isolation;
@@ -55,33 +59,36 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm, others: impl Sized
             );
             return Err(error);
         }
-        let control = out_of_reach(forked.control, forked.setup.limits.open_files)?;
+        let channels = Channels::new(forked.control, forked.passing, &forked.setup)?;
         isolation::limit(&forked.setup.limits);
-        Ok(UnixStream::from(control))
+        Ok(channels)
     });
-    let Ok(control) = ready else {
+    let Ok(channels) = ready else {
         // Without its directory or descriptors the session has no way to say more; `verify` sees its end.
         return fail_silently();
     };
-    isolation::close_others(control.as_fd());
+    isolation::close_others([channels.control.as_fd(), channels.passing.as_fd()]);
     // To free what is the host's, the session would have to copy it first.
     std::mem::forget((others, sandbox, forked.stdout, forked.stderr));
     let own = forked.setup.scratch.parent();
     observe::begin_session(
         own.unwrap_or(&forked.setup.scratch),
         network_isolated,
-        control.as_raw_fd(),
-        forked.setup.seal,
+        channels.control.as_raw_fd(),
+        channels.seal,
     );
     match &forked.setup.program {
-        Program::Shell { program, script } => {
-            become_shell(&control, program, script, &forked.setup.environment)
-        }
+        Program::Shell { program, script } => become_shell(
+            &channels.control,
+            program,
+            script,
+            &forked.setup.environment,
+        ),
         Program::Host { .. } => unreachable!("it became one above"),
         Program::Python => {
             match interpreter.begin_session(py, &forked.setup, forked.compiled) {
                 Ok(()) => {
-                    let result = go_on(py, control, forked.setup, interpreter);
+                    let result = go_on(py, channels, forked.setup, interpreter);
                     // What is wrong here is wrong with an `atexit` that the example has taken apart.
                     let _ = heap.before_shutdown(py);
                     result
@@ -98,34 +105,55 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm, others: impl Sized
 /// Takes units until there are no more, in this process and then in copies of it if it becomes a checkpoint.
 fn go_on(
     py: Python<'_>,
-    mut control: UnixStream,
-    mut setup: SessionSetup,
+    mut channels: Channels,
+    setup: SessionSetup,
     mut interpreter: Interpreter,
 ) -> c_int {
     loop {
         let state = setup.may_stay.then(State::now);
-        match obey(py, &control, setup.seal, &mut interpreter, state.as_ref()) {
+        match obey(py, &channels, &mut interpreter, state.as_ref()) {
             Next::End(result) => {
                 // Open to the end of the process, for what is to be told then.
-                std::mem::forget(control);
+                std::mem::forget(channels);
                 return result;
             }
             Next::Checkpoint => {}
         }
-        let Ok(forked) = checkpoint::wait(py, control) else {
+        let Ok(forked) = checkpoint::wait(py, channels.control) else {
             return fail_silently();
         };
         isolation::become_session_head();
         let ready = forked
             .take_over_streams()
-            .and_then(|()| Ok(out_of_reach(forked.control, setup.limits.open_files)?));
+            .and_then(|()| Channels::new(forked.control, forked.passing, &forked.setup));
         isolation::limit(&setup.limits);
         let Ok(next) = ready else {
             return fail_silently();
         };
-        control = UnixStream::from(next);
-        setup.seal = forked.setup.seal;
-        observe::go_on_session(control.as_raw_fd(), setup.seal);
+        channels = next;
+        observe::go_on_session(channels.control.as_raw_fd(), channels.seal);
+    }
+}
+
+/// What the session hears and says things by.
+struct Channels {
+    control: UnixStream,
+    passing: UnixStream,
+    seal: Seal,
+}
+
+impl Channels {
+    fn new(control: OwnedFd, passing: OwnedFd, setup: &SessionSetup) -> io::Result<Channels> {
+        let open_files = setup.limits.open_files;
+        Ok(Channels {
+            control: out_of_reach(control, open_files)?.into(),
+            passing: out_of_reach(passing, open_files)?.into(),
+            seal: setup.seal,
+        })
+    }
+
+    fn say(&self, report: &Report) -> io::Result<()> {
+        protocol::send_sealed(&self.control, self.seal, report)
     }
 }
 
@@ -139,15 +167,14 @@ enum Next {
 /// Takes units until something else is asked for.
 fn obey(
     py: Python<'_>,
-    control: &UnixStream,
-    seal: Seal,
+    channels: &Channels,
     interpreter: &mut Interpreter,
     state: Option<&State>,
 ) -> Next {
-    let stdout = Stdout::now();
+    let streams = Streams::now();
     loop {
-        let (unit, reads_from) = match protocol::receive(control) {
-            Ok(Some(Command::Run { unit, reads_from })) => (unit, reads_from),
+        let (units, reads_from) = match protocol::receive(&channels.control) {
+            Ok(Some(Command::Run { units, reads_from })) => (units, reads_from),
             Ok(Some(Command::Continue)) => continue,
             Ok(Some(Command::Checkpoint)) => {
                 let untrue = match state {
@@ -155,7 +182,7 @@ fn obey(
                     None => Some("nobody knows what it began with".to_owned()),
                 };
                 let stays = untrue.is_none();
-                if protocol::send_sealed(control, seal, &Report::Checkpoint { untrue }).is_err() {
+                if channels.say(&Report::Checkpoint { untrue }).is_err() {
                     return Next::End(0);
                 }
                 if stays {
@@ -165,42 +192,87 @@ fn obey(
             }
             Ok(Some(Command::Finish) | None) | Err(_) => return Next::End(0),
         };
-        let mut untold = Untold::new(&stdout, (!unit.may_end_early).then_some(reads_from));
-        let run = interpreter.run(py, &unit, &mut |py, interpreter, step| {
+        let mut behind = units.as_slice();
+        while let Some((unit, rest)) = behind.split_first() {
+            let mut untold =
+                Untold::new(&streams.stdout, (!unit.may_end_early).then_some(reads_from));
+            let run = interpreter.run(py, unit, &mut |py, interpreter, step| {
+                interpreter.flush(py);
+                let Some(steps) = untold.add(step) else {
+                    return true;
+                };
+                channels.say(&Report::Steps(steps)).is_ok()
+                    && matches!(
+                        protocol::receive(&channels.control),
+                        Ok(Some(Command::Continue))
+                    )
+            });
+            if !isolation::is_session_head() {
+                // A fork that the example made has run off its end: it finishes as the script's copy would.
+                return Next::End(leave_as_script(py, run));
+            }
             interpreter.flush(py);
-            let Some(steps) = untold.add(step) else {
-                return true;
+            let end = run.into_report(py, unit);
+            if matches!(end, UnitEnd::Completed { .. })
+                && let Some(next) = rest.first()
+                && pass(channels, &streams, reads_from, next).is_some()
+            {
+                behind = rest;
+                continue;
+            }
+            let ended = Report::Ended {
+                end,
+                steps: untold.steps,
+                read: state.and_then(|_| observe::news()),
             };
-            protocol::send_sealed(control, seal, &Report::Steps(steps)).is_ok()
-                && matches!(protocol::receive(control), Ok(Some(Command::Continue)))
-        });
-        if !isolation::is_session_head() {
-            // A fork that the example made has run off its end: it finishes as the script's copy would.
-            return Next::End(leave_as_script(py, run));
-        }
-        interpreter.flush(py);
-        let ended = Report::Ended {
-            end: run.into_report(py, &unit),
-            steps: untold.steps,
-            read: state.and_then(|_| observe::news()),
-        };
-        if protocol::send_sealed(control, seal, &ended).is_err() || unit.last {
-            return Next::End(0);
+            if channels.say(&ended).is_err() || unit.last {
+                return Next::End(0);
+            }
+            break;
         }
     }
+}
+
+/// Goes on with the next unit as `verify` would. `None` if that has to: it reads output by now, or the unit cannot be
+/// saved just so.
+fn pass(channels: &Channels, streams: &Streams, reads_from: u64, next: &Unit) -> Option<()> {
+    // Asked in this order: a count that was read too late counts what is left.
+    let (stdout, stderr) = (streams.stdout.held()?, streams.stderr.held()?);
+    let at = protocol::clock();
+    if at >= reads_from {
+        return None;
+    }
+    save(next).ok()?;
+    let passed = Passed { stdout, stderr, at };
+    protocol::send_sealed(&channels.passing, channels.seal, &passed).ok()
+}
+
+/// Saves a unit as the file that it is, if there is nothing in the way.
+fn save(unit: &Unit) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o666);
+    let mask = rustix::process::umask(isolation::MASK);
+    let opened = rustix::fs::openat2(CWD, &unit.path, flags, mode, ResolveFlags::NO_SYMLINKS);
+    rustix::process::umask(mask);
+    let mut file = File::from(opened?);
+    let saved = file.write_all(unit.source.as_bytes());
+    if saved.is_err() {
+        let _ = std::fs::remove_file(&unit.path);
+    }
+    saved
 }
 
 /// Steps that have ended and that `verify` has not been told of. To wait until it has read what each printed costs
 /// more than most steps; as long as it reads nothing, it is enough to count what the pipe holds.
 struct Untold<'a> {
-    stdout: &'a Stdout,
+    stdout: &'a Stream,
     /// `None` where each step has to wait.
     reads_from: Option<u64>,
     steps: Vec<StepReport>,
 }
 
 impl<'a> Untold<'a> {
-    fn new(stdout: &'a Stdout, reads_from: Option<u64>) -> Untold<'a> {
+    fn new(stdout: &'a Stream, reads_from: Option<u64>) -> Untold<'a> {
         Untold {
             stdout,
             reads_from,
@@ -225,22 +297,44 @@ impl<'a> Untold<'a> {
     }
 }
 
-/// The session's stdout as it was before its first example: device and inode.
-struct Stdout(Option<(u64, u64)>);
+/// The session's streams as they were before its first example.
+struct Streams {
+    stdout: Stream,
+    stderr: Stream,
+}
 
-impl Stdout {
-    fn now() -> Stdout {
-        let stdout = rustix::fs::fstat(rustix::stdio::stdout());
-        Stdout(stdout.ok().map(|file| (file.st_dev, file.st_ino)))
+impl Streams {
+    fn now() -> Streams {
+        Streams {
+            stdout: Stream::now(rustix::stdio::stdout()),
+            stderr: Stream::now(rustix::stdio::stderr()),
+        }
+    }
+}
+
+struct Stream {
+    descriptor: BorrowedFd<'static>,
+    /// Device and inode.
+    file: Option<(u64, u64)>,
+}
+
+impl Stream {
+    fn now(descriptor: BorrowedFd<'static>) -> Stream {
+        let file = rustix::fs::fstat(descriptor).ok();
+        Stream {
+            descriptor,
+            file: file.map(|file| (file.st_dev, file.st_ino)),
+        }
     }
 
-    /// Bytes that its pipe holds; `None` if descriptor 1 is another's now, or does not tell.
+    /// Bytes that its pipe holds; `None` if the descriptor is another's now, or does not tell.
     fn held(&self) -> Option<u64> {
         // Elsewhere only the reading end tells.
-        if cfg!(not(target_os = "linux")) || self.0.is_none() || self.0 != Stdout::now().0 {
+        let tells = cfg!(target_os = "linux") && self.file.is_some();
+        if !tells || self.file != Stream::now(self.descriptor).file {
             return None;
         }
-        rustix::io::ioctl_fionread(rustix::stdio::stdout()).ok()
+        rustix::io::ioctl_fionread(self.descriptor).ok()
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn become_host(
         .take_over_streams()
         .and_then(|()| std::env::set_current_dir(&forked.setup.scratch));
     let control = UnixStream::from(forked.control);
-    drop((forked.stdout, forked.stderr));
+    drop((forked.stdout, forked.stderr, forked.passing));
     let imported = ready.map_err(PyErr::from).and_then(|()| match package {
         Some(package) => import(py, warm, package),
         None => Ok((warm, Ok(Vec::new()))),
