@@ -59,10 +59,12 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     } else {
         requests(arguments, &project)
     };
-    let interpreters = requests
+    let mut interpreters = requests
         .iter()
         .map(|request| project.interpreter(request.as_ref(), &arguments.run))
         .collect::<Result<Vec<_>>>()?;
+    // The others are recorded as what differs from the base.
+    interpreters.sort_by_key(|interpreter| !project.can_be_base(interpreter));
     let prune = project.is_whole();
     let orphaned = if prune {
         record::orphaned_files(&project.book, &project.config)
@@ -71,9 +73,10 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     };
     let mut draft = Draft::new(project.recordings.clone(), orphaned);
     let mut failed = 0;
-    for interpreter in &interpreters {
+    for (number, interpreter) in interpreters.iter().enumerate() {
+        let is_base = number == 0 && project.can_be_base(interpreter);
         failed += project.record_on(
-            interpreter,
+            (interpreter, is_base),
             &plans,
             (&arguments.run, arguments.portable),
             &mut draft,
@@ -197,7 +200,7 @@ fn tell(
     Ok(())
 }
 
-/// Without `--python` the versions that the project records for; the first of them is the base.
+/// Without `--python` the versions that the project records for.
 fn requests(arguments: &cli::Record, project: &Project) -> Vec<Option<Request>> {
     if !arguments.run.python.is_empty() || project.config.python.is_empty() {
         return interpreters(&arguments.run.python);
@@ -252,7 +255,7 @@ impl Project {
     /// Runs on one interpreter and drafts what to record; returns how many examples failed for good.
     fn record_on(
         &self,
-        interpreter: &Interpreter,
+        (interpreter, is_base): (&Interpreter, bool),
         plans: &[SessionPlan],
         (run, portable): (&cli::Run, bool),
         draft: &mut Draft,
@@ -281,7 +284,6 @@ impl Project {
         let mut again = |plans: &[SessionPlan], conditions: &Conditions| {
             self.again(interpreter, plans, conditions, &settings, &last_run, &first)
         };
-        let is_base = self.is_base(interpreter);
         let recorder = record::Recorder {
             book: &self.book,
             config: &self.config,
@@ -293,8 +295,8 @@ impl Project {
         Ok(hopeless)
     }
 
-    /// Whether recordings made with this interpreter are the base: the first configured version, or any.
-    fn is_base(&self, interpreter: &Interpreter) -> bool {
+    /// Whether recordings made with this interpreter can be the base: it has the first configured version, or any does.
+    fn can_be_base(&self, interpreter: &Interpreter) -> bool {
         let Some(base) = self.config.python.first() else {
             return true;
         };
