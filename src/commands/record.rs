@@ -59,10 +59,7 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     } else {
         requests(arguments, &project)
     };
-    let mut interpreters = requests
-        .iter()
-        .map(|request| project.interpreter(request.as_ref(), &arguments.run))
-        .collect::<Result<Vec<_>>>()?;
+    let mut interpreters = project.interpreters(&requests, &arguments.run)?;
     // The others are recorded as what differs from the base.
     interpreters.sort_by_key(|interpreter| !project.can_be_base(interpreter));
     let prune = project.is_whole();

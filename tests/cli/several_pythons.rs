@@ -203,3 +203,24 @@ Python [VERSION] ([ROOT]/va/bin/python, by `--python`): 2 examples on 1 page
 
 "#]]);
 }
+
+#[test]
+fn a_python_that_is_named_twice_runs_once() {
+    let project = environments();
+    project.write("page.md", "# Page\n\n```python\n1\n```\n");
+    std::os::unix::fs::symlink("va", project.path("link")).unwrap();
+    let names = "--python va --python va/bin/python3 --python link --python va";
+    // The second time everything is known.
+    for words in ["--no-cache", "", ""] {
+        let ran = project.verify(&format!("{words} {names}"));
+        assert_eq!(lines_with(&ran, "1 ran,").len(), 1, "{}", ran.text());
+    }
+    let junit = project.verify(&format!("--format junit {names}"));
+    assert_eq!(lines_with(&junit, "<testsuite ").len(), 1);
+    let shown = project.verify(&format!("show page/1 {names}"));
+    assert_eq!(lines_with(&shown, "page/1").len(), 1, "{}", shown.text());
+    // An environment is another than the Python that it was made from.
+    let base = PYTHON.executable.display();
+    let both = project.verify(&format!("--python va --python vb --python {base}"));
+    assert_eq!(lines_with(&both, "1 ran,").len(), 3, "{}", both.text());
+}
