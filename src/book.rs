@@ -203,6 +203,20 @@ impl Book {
         self.recorded().map(|(recording, _)| recording)
     }
 
+    /// Directories that were looked through and hold no page, however deep, the upper ones first; each with the place of
+    /// its pages' recordings. What should be in them may be missing, but for the root, which its `verify.toml` is in.
+    pub fn unfilled(&self, config: &Config) -> Vec<(PathBuf, PathBuf)> {
+        let Some(tree) = RecordingTree::new(config) else {
+            return Vec::new();
+        };
+        let directories = self.directories.iter();
+        directories
+            .filter(|directory| **directory != config.root)
+            .filter_map(|directory| Some((directory.clone(), tree.place(directory)?)))
+            .filter(|(_, place)| !self.recordings().any(|file| file.starts_with(place)))
+            .collect()
+    }
+
     /// Recordings with the names of their pages, the unread ones first.
     fn recorded(&self) -> impl Iterator<Item = (&PathBuf, &String)> {
         let unread = self.unread.iter();

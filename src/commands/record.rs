@@ -15,7 +15,7 @@ use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
 use crate::kept;
-use crate::record::{self, Draft, PassedOver, Written};
+use crate::record::{self, Draft, Kept, PassedOver, Written};
 use crate::report::Event;
 use crate::report::human::count;
 use crate::schedule;
@@ -143,13 +143,6 @@ fn tell(
             out,
             "{}:{} ({}) takes over the wildcards of {id}",
             page.name, example.block.line, example.id
-        )?;
-    }
-    for file in &written.kept {
-        writeln!(
-            out,
-            "kept {}, whose wildcards may be those of an example that is not recorded yet",
-            file.display()
         )?;
     }
     tell_removed(project, draft, written, whole, out)?;
@@ -317,7 +310,8 @@ impl Project {
     }
 }
 
-/// Names the files and, where a recording stays, the entries of it that belong to no example any more.
+/// Names the files that stay or go though no page has them and, where a recording stays, the entries of it that belong
+/// to no example any more.
 fn tell_removed(
     project: &Project,
     draft: &Draft,
@@ -328,6 +322,22 @@ fn tell_removed(
     let here = std::env::current_dir()
         .and_then(|path| path.canonicalize())
         .unwrap_or_default();
+    for (file, reason) in &written.kept {
+        let file = book::display_name(file, &here);
+        match reason {
+            Kept::MayBeNeeded => writeln!(
+                out,
+                "kept {file}, whose wildcards may be those of an example that is not recorded yet"
+            )?,
+            Kept::Unfilled(directory) => {
+                let directory = book::display_name(directory, &here);
+                writeln!(
+                    out,
+                    "kept {file}, since no page at all is in `{directory}`, which may still have to be checked out or generated; remove it by hand if its page is gone for good"
+                )?;
+            }
+        }
+    }
     for file in &written.removed {
         writeln!(out, "removed {}", book::display_name(file, &here))?;
     }

@@ -42,7 +42,7 @@ use edits::{block_edits, is_recorded, says_what_happened, unable, with_edits};
 use refute::refuted;
 
 pub use files::orphaned_files;
-pub use write::{PassedOver, Written};
+pub use write::{Kept, PassedOver, Written};
 
 /// What recording would do, gathered over all interpreters before anything is written.
 #[derive(Debug)]

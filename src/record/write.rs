@@ -27,8 +27,8 @@ pub struct Written {
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
-    /// Recordings of pages that are gone, with wildcards that an example may need which is not recorded yet.
-    pub kept: Vec<PathBuf>,
+    /// Recordings of pages that are gone, and why they are not removed.
+    pub kept: Vec<(PathBuf, Kept)>,
     /// Page and line of examples that show no output any more, since they print nothing.
     pub without_output: Vec<(String, usize)>,
 }
@@ -44,7 +44,17 @@ impl Written {
             && self.files == 0
             && self.passed_over.is_empty()
             && self.removed.is_empty()
+            && self.kept.is_empty()
     }
+}
+
+/// Why a recording stays whose page is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It has wildcards that an example may need which is not recorded yet.
+    MayBeNeeded,
+    /// This directory is there and has no page at all, as a submodule's has before it is checked out.
+    Unfilled(PathBuf),
 }
 
 /// Why a page is left alone.
@@ -175,16 +185,7 @@ impl Draft {
                 originals[number].examples.is_empty() && has_open
             };
             let are_waiting = (0..book.pages.len()).any(is_waiting);
-            for file in orphaned_now(config) {
-                if are_waiting && self.has_wildcards_left(&file) {
-                    written.kept.push(file);
-                    continue;
-                }
-                if let Some(recording) = self.orphaned.get(&file) {
-                    gone.extend(artifact_paths(&file, recording));
-                }
-                written.removed.push(remove(&file, config)?);
-            }
+            gone.extend(self.remove_orphans(written, config, are_waiting)?);
         }
         for file in gone
             .difference(&needed)
@@ -193,6 +194,32 @@ impl Draft {
             written.removed.push(remove(file, config)?);
         }
         Ok(())
+    }
+
+    /// Removes the recordings of pages that are gone, and returns the files that they name. Where examples are waiting for
+    /// wildcards that may be theirs, those with wildcards stay.
+    fn remove_orphans(
+        &self,
+        written: &mut Written,
+        config: &Config,
+        are_waiting: bool,
+    ) -> Result<Vec<PathBuf>> {
+        let mut named = Vec::new();
+        for (file, unfilled) in orphaned_now(config) {
+            if let Some(directory) = unfilled {
+                written.kept.push((file, Kept::Unfilled(directory)));
+                continue;
+            }
+            if are_waiting && self.has_wildcards_left(&file) {
+                written.kept.push((file, Kept::MayBeNeeded));
+                continue;
+            }
+            if let Some(recording) = self.orphaned.get(&file) {
+                named.extend(artifact_paths(&file, recording));
+            }
+            written.removed.push(remove(&file, config)?);
+        }
+        Ok(named)
     }
 
     /// Examples that are as they should be from now on: (key of the page, id).
