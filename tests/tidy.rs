@@ -200,6 +200,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "compare",
             "diagnose",
             "diff",
+            "digest",
             "example",
             "interpreter",
             "outcome",
