@@ -520,28 +520,30 @@ stdout = '''
 }
 
 #[test]
-fn a_page_that_cannot_show_its_output_is_left_alone() {
+fn what_a_page_cannot_show_is_refused_and_the_rest_of_it_recorded() {
     let project = Project::new()
         .with("verify.toml", "output = \"page\"\n")
-        .with("page.md", "---\n~~~ python\nprint('---')\n~~~\n")
-        .with("other.md", page("", "print('shown')"));
-    let before = project.read("page.md");
+        .with(
+            "page.md",
+            "---\n~~~ python\nprint('---')\n~~~\n\n```python\nprint('shown')\n```\n",
+        );
     project.verify("record").is(str![[r#"
 exit status 1
 --- stdout
-Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 2 pages
-page.md cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else
-recorded 1 example: 1 recording and 1 page written, 0 refused, 0 failed
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+refused: page.md:2 (page/1)
+  the page cannot show its output where it stands: move it out of lists and quotes, or print something else
+
+recorded 1 example: 1 recording and 1 page written, 1 refused, 0 failed
 
 "#]]);
-    assert_eq!(project.read("page.md"), before);
-    assert!(!project.path("expected/page.toml").exists());
-    project.file_is(
-        "other.md",
-        str![[r#"
-# One
+    let page = str![[r#"
+---
+~~~ python
+print('---')
+~~~
 
-```python 
+```python
 print('shown')
 ```
 
@@ -549,8 +551,30 @@ print('shown')
 shown
 ```
 
-"#]],
+"#]];
+    project.file_is("page.md", page.clone());
+    project.file_is(
+        "expected/page.toml",
+        str![[r##"
+# verify recording, format 1
+format = 1
+
+[[example]]
+id = "page/2"
+stdout = '''
+shown
+'''
+
+"##]],
     );
+    // What is recorded of it is no reason to show it.
+    project.write("verify.toml", "");
+    assert_eq!(project.verify("record").status, 0);
+    let both = project.read("expected/page.toml");
+    project.write("verify.toml", "output = \"page\"\n");
+    assert_eq!(project.verify("record").status, 1);
+    project.file_is("page.md", page);
+    project.file_is("expected/page.toml", both);
 }
 
 /// What one run in twenty prints otherwise: twice as rare as what recording's own runs would find.
