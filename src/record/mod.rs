@@ -39,7 +39,7 @@ use crate::rewrite::Edit;
 use crate::verdict::{Failure, StepFailure, Verdict};
 
 use edits::{block_edits, is_recorded, says_what_happened, unable, with_edits};
-use refute::refuted;
+use refute::{names_machine, refuted};
 
 pub use files::orphaned_files;
 pub use write::{Kept, PassedOver, Written};
@@ -156,7 +156,8 @@ impl Draft {
             let page = &book.pages[page_number];
             let example = &page.examples[position];
             let at = (page_number, position);
-            let reason = refused.remove(&at).or_else(|| {
+            let named = || names_machine(page, position, &candidate);
+            let reason = refused.remove(&at).or_else(named).or_else(|| {
                 let edits = candidate.edits.as_ref()?;
                 let said = with_edits(run.config, page, position, edits, &candidate);
                 (!says_what_happened(edits, said.as_ref())).then(|| unable(said))

@@ -1,5 +1,7 @@
 //! What `record` believes and what it refuses: outputs that vary, and pages that cannot hold them.
 
+use std::fs;
+
 use snapbox::str;
 use verify::conditions::Conditions;
 
@@ -575,6 +577,48 @@ shown
     assert_eq!(project.verify("record").status, 1);
     project.file_is("page.md", page);
     project.file_is("expected/page.toml", both);
+}
+
+#[test]
+fn the_name_of_the_machine_is_refused() {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = name.trim();
+    if ["", "localhost"].contains(&name) {
+        return skipped("the machine goes by the name that all have");
+    }
+    let printing = |code: &str| format!("import platform, socket\nprint({code})");
+    let recorded = |text: &str| {
+        let project = Project::book().with("page.md", text);
+        (project.verify("record"), project)
+    };
+    for text in [
+        page("", &printing("socket.gethostname()")),
+        page("", &printing("f'on {platform.node()}, by name'")),
+        "# One\n\n```python\n>>> import os\n>>> os.uname().nodename\n```\n".to_owned(),
+    ] {
+        let (ran, project) = recorded(&text);
+        assert_eq!(ran.status, 1, "{}", ran.text());
+        let why = format!("  it prints `{name}`, which is this machine's name and no other's: ");
+        assert!(ran.stdout.contains(&why), "{}", ran.text());
+        assert!(!project.path("expected/page.toml").exists());
+        project.file_is("page.md", text);
+    }
+    for code in [
+        "len(socket.gethostname()) > 0".to_owned(),
+        format!("'{name}s', socket.gethostname() is None"),
+    ] {
+        let (ran, _) = recorded(&page("", &printing(&code)));
+        assert_eq!(ran.status, 0, "{}", ran.text());
+    }
+    // Nobody has asked for it.
+    let (ran, project) = recorded(&page("", &format!("print('{name}')")));
+    assert_eq!(ran.status, 0, "{}", ran.text());
+    // Somebody has left it open.
+    project.write("page.md", page("", &printing("socket.gethostname()")));
+    let open = project.read("expected/page.toml").replace(name, "[..]");
+    project.write("expected/page.toml", &open);
+    project.record_and_settle();
+    project.file_is("expected/page.toml", open);
 }
 
 /// What one run in twenty prints otherwise: twice as rare as what recording's own runs would find.
