@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 
 use crate::attributes::nearest;
 use crate::config::{self, Config, Place};
-use crate::example::{self, Example, OtherBlock, section_number};
+use crate::example::{self, Example, Kind, OtherBlock, section_number};
 use crate::legible::one_line;
 use crate::markdown::{self, FrontMatter, Heading};
 
@@ -203,6 +203,20 @@ impl Book {
     /// Where the recordings of all pages are.
     pub fn recordings(&self) -> impl Iterator<Item = &PathBuf> {
         self.recorded().map(|(recording, _)| recording)
+    }
+
+    /// Directories that were looked through and hold no page, however deep, the upper ones first; each with the place of
+    /// its pages' recordings. What should be in them may be missing, but for the root, which its `verify.toml` is in.
+    pub fn unfilled(&self, config: &Config) -> Vec<(PathBuf, PathBuf)> {
+        let Some(tree) = RecordingTree::new(config) else {
+            return Vec::new();
+        };
+        let directories = self.directories.iter();
+        directories
+            .filter(|directory| **directory != config.root)
+            .filter_map(|directory| Some((directory.clone(), tree.place(directory)?)))
+            .filter(|(_, place)| !self.recordings().any(|file| file.starts_with(place)))
+            .collect()
     }
 
     /// Recordings with the names of their pages, the unread ones first.
@@ -441,7 +455,9 @@ fn parse_page(config: &Config, source: Source) -> Result<(Page, Vec<Problem>), P
         .map(|stem| example::slug(&stem.to_string_lossy()))
         .unwrap_or_default();
     let document = markdown::parse(&text);
-    let (found, problems) = example::find(&document, &text, &stem);
+    let (found, mut problems) = example::find(&document, &text, &stem);
+    problems.extend(uncompared_outputs(config, &found.examples));
+    problems.sort_by_key(|problem| problem.line);
     let problems = problems
         .into_iter()
         .map(|found| Problem {
@@ -463,6 +479,32 @@ fn parse_page(config: &Config, source: Source) -> Result<(Page, Vec<Problem>), P
         text,
     };
     Ok((page, problems))
+}
+
+/// Blocks of output below examples that run and have their expectations elsewhere: nobody would look at them.
+fn uncompared_outputs<'e>(
+    config: &'e Config,
+    examples: &'e [Example],
+) -> impl Iterator<Item = example::Problem> + 'e {
+    let runs = |example: &&Example| {
+        let attributes = &example.attributes;
+        let is_passed_over = matches!(example.kind, Kind::Console(_)) && !config.console;
+        attributes.skip.is_none() && attributes.norun.is_none() && !is_passed_over
+    };
+    examples.iter().filter(runs).filter_map(|example| {
+        let instead = match &example.kind {
+            Kind::Module(_) => return None,
+            Kind::Transcript(_) => "what a transcript prints stands in it, below its `>>>` lines",
+            Kind::Console(_) => "what a console block prints stands in it, below its `$ ` lines",
+            Kind::File(_) => {
+                "a file prints nothing before another example runs it: put this below that example"
+            }
+        };
+        Some(example::Problem {
+            line: example.output.as_ref()?.line,
+            message: format!("this output is compared with nothing: {instead}"),
+        })
+    })
 }
 
 /// `handbook/07-x/03-y.md` → `expected/07-x/03-y.toml`: the tree below the directory that `pages` names.

@@ -36,7 +36,7 @@
 //! | [`trace`] | what a session did, and where it can go on | `contents`, `host`, `outcome`, `reads`, `scratch` |
 //! | [`schedule`] | sessions over threads | – |
 //! | [`state`] | what a run leaves for the next one | `report`, `kept` |
-//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `legible`, `protocol` |
+//! | [`report`] | events and the formats they are written in | `verdict`, `book`, `diff`, `digest`, `legible`, `protocol` |
 //! | [`cache`] | results of sessions that passed, for as long as they hold | all of the above |
 //! | [`unchanged`] | the shortest way through a check | `cache`, `book`, `interpreter`, `environment` |
 //! | [`check`] | the pipeline | all of the above |

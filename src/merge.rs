@@ -2,7 +2,7 @@
 //!
 //! The parts are `json` reports. Each says which shard of which plan it is, so that one that is missing,
 //! is there twice or belongs to another run is noticed. What a report for people shows of a failure
-//! besides stands on the pages, which are read again.
+//! besides stands on the pages, which are read again and must be as they were.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -18,7 +18,9 @@ use crate::interpreter::{Interpreter, Source};
 use crate::outcome::{Ending, Outcome};
 use crate::protocol::Protections;
 use crate::report::json::FORMAT;
-use crate::report::{Event, ExampleResult, Finished, PageResult, Shard, Started, Summary};
+use crate::report::{
+    Event, ExampleResult, Finished, PageResult, PageText, Shard, Started, Summary,
+};
 use crate::state::Durations;
 use crate::verdict::Verdict;
 
@@ -36,7 +38,7 @@ struct Part {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line {
     Problem { page: String, message: String },
-    Run(RunLine),
+    Run(Box<RunLine>),
     Example(Box<ExampleLine>),
     Summary(SummaryLine),
 }
@@ -155,6 +157,10 @@ pub fn read(reports: &[(String, String)]) -> Result<Merged> {
     };
     if !pages.is_empty() {
         book = Book::read(&config, &pages)?;
+    }
+    let now: Vec<PageText> = book.pages.iter().map(PageText::of).collect();
+    for part in runs.iter().flatten() {
+        part.check_pages(&now)?;
     }
     Ok(Merged { runs, book })
 }
@@ -308,7 +314,7 @@ fn parts_of(file: &str, text: &str) -> Result<Vec<Part>> {
                         "`{file}` is the report of a whole run: only those of shards are merged"
                     )
                 })?;
-                open = Some((run, shard, Vec::new()));
+                open = Some((*run, shard, Vec::new()));
             }
             (Line::Example(example), Some((_, _, examples))) => examples.push(*example),
             (Line::Summary(summary), Some(_)) => {
@@ -364,6 +370,25 @@ impl Part {
             && counted
                 .map(|(word, &count)| (word.as_str(), count))
                 .eq(found)
+    }
+
+    /// What it tells of has to stand on the pages still.
+    fn check_pages(&self, now: &[PageText]) -> Result<()> {
+        let Shard {
+            part, of, pages, ..
+        } = &self.shard;
+        let is_changed = |was: &&PageText| {
+            let mut now = now.iter();
+            now.any(|now| now.page == was.page && now.text != was.text)
+        };
+        if let Some(changed) = pages.iter().find(is_changed) {
+            bail!(
+                "`{}` has changed since shard {part}/{of} ran, of which `{}` tells: merge on the revision that the shards ran on, or run them again",
+                changed.page,
+                self.file
+            );
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 //! digest of all that goes into each report, by which `verify merge` knows that they belong together.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 
@@ -14,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::book::Book;
 use crate::check::SessionPlan;
 use crate::digest::{Digest, Digester};
-use crate::report::Shard;
+use crate::report::{PageText, Shard};
 use crate::state::Durations;
 
 /// What a session costs besides its examples, in microseconds: a fork and a directory.
@@ -30,14 +31,21 @@ pub fn split(
 ) -> (Vec<SessionPlan>, Shard) {
     let weights = weights(book, &plans, durations);
     let parts = parts(&weights, of);
+    let plan = digest(book, &plans, &parts).short();
+    let mine = plans.into_iter().zip(parts);
+    let mine = mine.filter(|(_, of_plan)| of_plan + 1 == part);
+    let mine: Vec<SessionPlan> = mine.map(|(plan, _)| plan).collect();
+    let pages: BTreeSet<usize> = mine.iter().map(|plan| plan.page).collect();
+    let pages = pages
+        .into_iter()
+        .map(|page| PageText::of(&book.pages[page]));
     let shard = Shard {
         part,
         of,
-        plan: digest(book, &plans, &parts).short(),
+        plan,
+        pages: pages.collect(),
     };
-    let mine = plans.into_iter().zip(parts);
-    let mine = mine.filter(|(_, of_plan)| of_plan + 1 == part);
-    (mine.map(|(plan, _)| plan).collect(), shard)
+    (mine, shard)
 }
 
 /// What Bazel says of sharding, and other runners like it: `TEST_TOTAL_SHARDS` and, counted from 0,

@@ -30,8 +30,11 @@ impl Shortcut {
     ) -> Option<Shortcut> {
         let interpreters = requests
             .iter()
-            .map(|request| {
-                let interpreter = find(config, request.as_ref(), with_packages)?;
+            .map(|request| find(config, request.as_ref(), with_packages))
+            .collect::<Option<Vec<_>>>()?;
+        let interpreters = interpreter::each_once(interpreters)
+            .into_iter()
+            .map(|interpreter| {
                 let cache = open(&interpreter)?;
                 Some((interpreter, cache))
             })

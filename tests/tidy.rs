@@ -208,6 +208,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "compare",
             "diagnose",
             "diff",
+            "digest",
             "example",
             "interpreter",
             "legible",

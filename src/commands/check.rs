@@ -66,9 +66,9 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
         project.select(target);
     }
     let explains = arguments.explain.is_some();
-    let open_sinks = || Sinks::new(&arguments.report, pythons.len() > 1, explains);
+    let open_sinks = |has_several| Sinks::new(&arguments.report, has_several, explains);
     if !project.problems.is_empty() {
-        let mut sinks = open_sinks()?;
+        let mut sinks = open_sinks(false)?;
         sinks.event(&Event::Problems(&project.problems))?;
         sinks.finish()?;
         return Ok(Status::Problems);
@@ -83,19 +83,19 @@ pub fn check(arguments: cli::Check) -> Result<Status> {
             let known = shortcut.interpreters.iter().cloned();
             known.map(|(python, cache)| (python, Some(cache))).collect()
         }
-        None => pythons
-            .iter()
-            .map(|request| {
-                let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+        None => project
+            .interpreters(&pythons, &arguments.run)?
+            .into_iter()
+            .map(|interpreter| {
                 let cache = (!everything_runs(arguments, &settings))
                     .then(|| open(&interpreter))
                     .flatten();
-                Ok((interpreter, cache))
+                (interpreter, cache)
             })
-            .collect::<Result<Vec<_>>>()?,
+            .collect::<Vec<_>>(),
     };
     // Not before it is known that something will be reported: an earlier report would be lost for nothing.
-    let mut sinks = open_sinks()?;
+    let mut sinks = open_sinks(interpreters.len() > 1)?;
     let mut total = Summary::default();
     let mut orphaned = false;
     let mut passed = Passed::of(interpreters.len());

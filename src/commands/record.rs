@@ -16,8 +16,8 @@ use crate::conditions::Conditions;
 use crate::diagnose::Reason;
 use crate::interpreter::{Interpreter, Request};
 use crate::kept;
-use crate::legible::{self, one_line};
-use crate::record::{self, Draft, PassedOver, Written};
+use crate::legible::one_line;
+use crate::record::{self, Draft, Kept, PassedOver, Written};
 use crate::report::Event;
 use crate::report::human::{count, visible};
 use crate::schedule;
@@ -61,10 +61,9 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     } else {
         requests(arguments, &project)
     };
-    let interpreters = requests
-        .iter()
-        .map(|request| project.interpreter(request.as_ref(), &arguments.run))
-        .collect::<Result<Vec<_>>>()?;
+    let mut interpreters = project.interpreters(&requests, &arguments.run)?;
+    // The others are recorded as what differs from the base.
+    interpreters.sort_by_key(|interpreter| !project.can_be_base(interpreter));
     let prune = project.is_whole();
     let orphaned = if prune {
         record::orphaned_files(&project.book, &project.config)
@@ -73,9 +72,10 @@ pub fn record(arguments: &cli::Record) -> Result<Status> {
     };
     let mut draft = Draft::new(project.recordings.clone(), orphaned);
     let mut failed = 0;
-    for interpreter in &interpreters {
+    for (number, interpreter) in interpreters.iter().enumerate() {
+        let is_base = number == 0 && project.can_be_base(interpreter);
         failed += project.record_on(
-            interpreter,
+            (interpreter, is_base),
             &plans,
             (&arguments.run, arguments.portable),
             &mut draft,
@@ -150,13 +150,6 @@ fn tell(
             one_line(id)
         )?;
     }
-    for file in &written.kept {
-        writeln!(
-            out,
-            "kept {}, whose wildcards may be those of an example that is not recorded yet",
-            legible::path(file)
-        )?;
-    }
     tell_removed(project, draft, written, whole, out)?;
     for (page, line) in &written.without_output {
         writeln!(
@@ -203,7 +196,7 @@ fn tell(
     Ok(())
 }
 
-/// Without `--python` the versions that the project records for; the first of them is the base.
+/// Without `--python` the versions that the project records for.
 fn requests(arguments: &cli::Record, project: &Project) -> Vec<Option<Request>> {
     if !arguments.run.python.is_empty() || project.config.python.is_empty() {
         return interpreters(&arguments.run.python);
@@ -258,7 +251,7 @@ impl Project {
     /// Runs on one interpreter and drafts what to record; returns how many examples failed for good.
     fn record_on(
         &self,
-        interpreter: &Interpreter,
+        (interpreter, is_base): (&Interpreter, bool),
         plans: &[SessionPlan],
         (run, portable): (&cli::Run, bool),
         draft: &mut Draft,
@@ -287,7 +280,6 @@ impl Project {
         let mut again = |plans: &[SessionPlan], conditions: &Conditions| {
             self.again(interpreter, plans, conditions, &settings, &last_run, &first)
         };
-        let is_base = self.is_base(interpreter);
         let recorder = record::Recorder {
             book: &self.book,
             config: &self.config,
@@ -299,8 +291,8 @@ impl Project {
         Ok(hopeless)
     }
 
-    /// Whether recordings made with this interpreter are the base: the first configured version, or any.
-    fn is_base(&self, interpreter: &Interpreter) -> bool {
+    /// Whether recordings made with this interpreter can be the base: it has the first configured version, or any does.
+    fn can_be_base(&self, interpreter: &Interpreter) -> bool {
         let Some(base) = self.config.python.first() else {
             return true;
         };
@@ -324,7 +316,8 @@ impl Project {
     }
 }
 
-/// Names the files and, where a recording stays, the entries of it that belong to no example any more.
+/// Names the files that stay or go though no page has them and, where a recording stays, the entries of it that belong
+/// to no example any more.
 fn tell_removed(
     project: &Project,
     draft: &Draft,
@@ -336,6 +329,22 @@ fn tell_removed(
         .and_then(|path| path.canonicalize())
         .unwrap_or_default();
     let name = |file: &Path| one_line(&book::display_name(file, &here));
+    for (file, reason) in &written.kept {
+        let file = name(file);
+        match reason {
+            Kept::MayBeNeeded => writeln!(
+                out,
+                "kept {file}, whose wildcards may be those of an example that is not recorded yet"
+            )?,
+            Kept::Unfilled(directory) => {
+                let directory = name(directory);
+                writeln!(
+                    out,
+                    "kept {file}, since no page at all is in `{directory}`, which may still have to be checked out or generated; remove it by hand if its page is gone for good"
+                )?;
+            }
+        }
+    }
     for file in &written.removed {
         writeln!(out, "removed {}", name(file))?;
     }

@@ -42,6 +42,17 @@ pub(crate) fn settings(run: &cli::Run, config: &Config) -> Settings {
 }
 
 impl Project {
+    /// The interpreters to run on, each with the book's packages.
+    pub(super) fn interpreters(
+        &self,
+        requests: &[Option<Request>],
+        run: &cli::Run,
+    ) -> Result<Vec<Interpreter>> {
+        let named = requests.iter();
+        let named = named.map(|request| self.interpreter(request.as_ref(), run));
+        Ok(interpreter::each_once(named.collect::<Result<_>>()?))
+    }
+
     /// The interpreter to run on, with the book's packages.
     pub(crate) fn interpreter(
         &self,

@@ -42,8 +42,8 @@ pub fn show(arguments: &cli::Show) -> Result<Status> {
     let settings = settings(&arguments.run, &project.config);
     let last_run = LastRun::default();
     let mut status = Status::Good;
-    for request in interpreters(&arguments.run.python) {
-        let interpreter = project.interpreter(request.as_ref(), &arguments.run)?;
+    let requests = interpreters(&arguments.run.python);
+    for interpreter in project.interpreters(&requests, &arguments.run)? {
         let results = project.run(&interpreter, &plans, &settings, &last_run, &mut |_| Ok(()))?;
         let version = check::version(&interpreter);
         let results = results.pages.iter().flat_map(|page| &page.examples);

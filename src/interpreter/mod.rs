@@ -76,6 +76,13 @@ impl Interpreter {
         path.filter(|path| path.is_dir())
     }
 
+    /// Whether both are one, under whatever names: an environment's Python leads to the one that it was made from, and
+    /// is another.
+    fn is(&self, other: &Interpreter) -> bool {
+        let prefix = |python: &Interpreter| python.prefix.canonicalize().ok();
+        self.libpython == other.libpython && prefix(self) == prefix(other)
+    }
+
     /// This one, for whoever asked for the other.
     pub(crate) fn asked_as(self, other: &Interpreter) -> Interpreter {
         Interpreter {
@@ -172,6 +179,17 @@ pub fn discover(
         asked: request.map(Request::to_string),
         ..python
     })
+}
+
+/// These, each once, however often and by whichever path it was named.
+pub fn each_once(named: Vec<Interpreter>) -> Vec<Interpreter> {
+    let mut all: Vec<Interpreter> = Vec::new();
+    for python in named {
+        if !all.iter().any(|other| other.is(&python)) {
+            all.push(python);
+        }
+    }
+    all
 }
 
 /// Every usable CPython of this machine, once for each real installation, oldest first.

@@ -162,10 +162,20 @@ pub fn orphaned_files(book: &Book, config: &Config) -> Vec<PathBuf> {
 }
 
 /// As [`orphaned_files`], of the pages as they are now: one may have come with its recording. Where some cannot be read,
-/// nobody knows whose theirs are.
-pub(super) fn orphaned_now(config: &Config) -> Vec<PathBuf> {
-    match Book::read_where(config, &[], &mut |_| false) {
-        Ok(book) if book.problems.is_empty() => orphaned_files(&book, config),
-        _ => Vec::new(),
-    }
+/// nobody knows whose theirs are. With each stands the directory of its page where that is there and holds no page at
+/// all.
+pub(super) fn orphaned_now(config: &Config) -> Vec<(PathBuf, Option<PathBuf>)> {
+    let book = match Book::read_where(config, &[], &mut |_| false) {
+        Ok(book) if book.problems.is_empty() => book,
+        _ => return Vec::new(),
+    };
+    let unfilled = book.unfilled(config);
+    let with_directory = |file: PathBuf| {
+        let mut unfilled = unfilled.iter();
+        let above = unfilled.find(|(_, place)| file.starts_with(place));
+        let directory = above.map(|(directory, _)| directory.clone());
+        (file, directory)
+    };
+    let orphans = orphaned_files(&book, config).into_iter();
+    orphans.map(with_directory).collect()
 }

@@ -39,10 +39,10 @@ use crate::rewrite::Edit;
 use crate::verdict::{Failure, StepFailure, Verdict};
 
 use edits::{block_edits, is_recorded, says_what_happened, unable, with_edits};
-use refute::refuted;
+use refute::{names_machine, refuted};
 
 pub use files::orphaned_files;
-pub use write::{PassedOver, Written};
+pub use write::{Kept, PassedOver, Written};
 
 /// What recording would do, gathered over all interpreters before anything is written.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct Draft {
     /// Examples that ran, and whether what they did can stand on each interpreter that has run them: a block of output
     /// below one has to show it.
     ran: HashMap<At, bool>,
+    /// The versions on which what they did can stand.
+    stands_on: HashMap<At, Vec<Version>>,
     /// Files that examples made, by page and the path to keep them at.
     artifacts: BTreeMap<(usize, PathBuf), Vec<u8>>,
     pub refused: Vec<Refusal>,
@@ -101,6 +103,7 @@ impl Draft {
             orphaned: orphaned.into_iter().filter_map(read).collect(),
             edits: BTreeMap::new(),
             ran: HashMap::new(),
+            stands_on: HashMap::new(),
             artifacts: BTreeMap::new(),
             refused: Vec::new(),
             changed: HashSet::new(),
@@ -120,7 +123,7 @@ impl Draft {
         let book = run.book;
         let mut candidates = self.candidates(run, results);
         self.refuse_second_opinions(run, &mut candidates);
-        self.settle(results);
+        self.settle(run, results);
         if candidates.is_empty() {
             return Ok(());
         }
@@ -153,7 +156,8 @@ impl Draft {
             let page = &book.pages[page_number];
             let example = &page.examples[position];
             let at = (page_number, position);
-            let reason = refused.remove(&at).or_else(|| {
+            let named = || names_machine(page, position, &candidate);
+            let reason = refused.remove(&at).or_else(named).or_else(|| {
                 let edits = candidate.edits.as_ref()?;
                 let said = with_edits(run.config, page, position, edits, &candidate);
                 (!says_what_happened(edits, said.as_ref())).then(|| unable(said))
@@ -188,17 +192,25 @@ impl Draft {
         Ok(())
     }
 
-    /// A block holds one output. What an earlier interpreter of this run has settled stays, and another
-    /// output is refused unless it would make the same edits.
+    /// What an earlier interpreter of this run has settled stays: what would change what is expected there is refused.
     fn refuse_second_opinions(
         &mut self,
         run: &Recorder<'_>,
         candidates: &mut BTreeMap<At, Candidate>,
     ) {
         candidates.retain(|at, candidate| {
+            if let Some((earlier, what)) = self.contradicted(run.book, *at, candidate) {
+                let reason = format!(
+                    "{what} on `{}` than on a Python {earlier} before, which has the same recording: make it the same, or record with one of them",
+                    run.interpreter.executable.display()
+                );
+                self.refuse(*at, Reason::FailedAgain(reason));
+                return false;
+            }
             if candidate.edits.is_none() || !self.ran.contains_key(at) {
                 return true;
             }
+            // A block holds one output.
             if self.edits.get(at) != candidate.edits.as_ref() {
                 let reason = format!(
                     "it prints something else on Python {} than on the version before; this kind of block holds one output: limit it with `python=`",
@@ -210,6 +222,38 @@ impl Draft {
             candidate.edits = None;
             candidate.recorded.is_some()
         });
+    }
+
+    /// An earlier version whose expectation a candidate would change, and what would be another.
+    fn contradicted(
+        &self,
+        book: &Book,
+        at: At,
+        candidate: &Candidate,
+    ) -> Option<(&Version, String)> {
+        let (new, earlier) = (candidate.recorded.as_ref()?, self.stands_on.get(&at)?);
+        if let Some(old) = self.recordings[at.0].entry(&new.id) {
+            let mut earlier = earlier.iter();
+            let is_contradicted =
+                |version: &&Version| new.expected_for(version) != old.expected_for(version);
+            if let Some(version) = earlier.find(is_contradicted) {
+                return Some((version, "it does something else".to_owned()));
+            }
+        }
+        let recording = book.pages[at.0].recording.as_ref()?;
+        let is_another = |(name, bytes): &&(String, Option<Vec<u8>>)| {
+            let path = book::artifact_path(recording, name);
+            let kept = match self.artifacts.get(&(at.0, path.clone())) {
+                Some(kept) => Some(kept.clone()),
+                None => fs::read(path).ok(),
+            };
+            let both = kept.zip(bytes.as_ref());
+            both.is_some_and(|(kept, bytes)| {
+                compare::artifact_matches(name, &kept, bytes).is_some()
+            })
+        };
+        let (name, _) = candidate.outcome.artifacts.iter().find(is_another)?;
+        Some((earlier.last()?, format!("its file `{name}` is another")))
     }
 
     /// Wildcards that an example does not meet any more may be those of another one of its page that is refused for
@@ -240,10 +284,15 @@ impl Draft {
         });
     }
 
-    fn settle(&mut self, results: &Results<'_>) {
+    fn settle(&mut self, run: &Recorder<'_>, results: &Results<'_>) {
         let all = results.pages.iter().flat_map(|page| &page.examples);
         for result in all.filter(|result| result.outcome.is_some()) {
-            *self.ran.entry(result.at).or_insert(true) &= may_be_recorded(&result.verdict);
+            let can_stand = may_be_recorded(&result.verdict);
+            *self.ran.entry(result.at).or_insert(true) &= can_stand;
+            if can_stand {
+                let versions = self.stands_on.entry(result.at).or_default();
+                versions.push(check::version(run.interpreter));
+            }
         }
     }
 

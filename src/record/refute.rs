@@ -1,6 +1,7 @@
 //! What another run of an example says against recording it.
 
 use std::collections::HashMap;
+use std::fs;
 
 use super::Candidate;
 use crate::book::Page;
@@ -12,6 +13,9 @@ use crate::normalize::float_digits;
 use crate::outcome::{Ending, Outcome};
 use crate::proof::{self, Seen};
 use crate::recording::Recorded;
+
+/// Words of examples that ask for the machine's name.
+const ASKING_FOR_NAME: [&str; 4] = ["hostname", "getfqdn", "uname", "node("];
 
 /// Why another run forbids recording this, if it does.
 pub(super) fn refuted(
@@ -46,6 +50,46 @@ pub(super) fn refuted(
     ended_otherwise(&first.0.ending, &second.0.ending)
         .or_else(|| varying_file(first.0, second.0))
         .map(Reason::FailedAgain)
+}
+
+/// Whether the machine's name would be written, asked for by the example or one before it: it is the same in every run
+/// here, and another elsewhere.
+pub(super) fn names_machine(page: &Page, position: usize, candidate: &Candidate) -> Option<Reason> {
+    let asks = |source: &str| ASKING_FOR_NAME.iter().any(|word| source.contains(word));
+    if !proof::sources(page, position).any(asks) {
+        return None;
+    }
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    // Every machine goes by this one.
+    if name.is_empty() || name == "localhost" {
+        return None;
+    }
+    let expected = candidate.recorded.iter().map(|recorded| &recorded.expected);
+    let recorded = expected.flat_map(|expected| {
+        let exception = expected.exception.clone().unwrap_or_default();
+        [
+            compare::lossy(&expected.stdout),
+            compare::lossy(&expected.stderr),
+            exception,
+        ]
+    });
+    let edits = candidate.edits.iter().flatten();
+    let mut written = recorded.chain(edits.map(|(_, text)| text.clone()));
+    written.any(|text| has_word(&text, name)).then(|| {
+        Reason::FailedAgain(format!(
+            "it prints `{name}`, which is this machine's name and no other's: do not print it, or write `[..]` in the recording for it"
+        ))
+    })
+}
+
+/// Whether a name stands in a text, and is no part of another one.
+fn has_word(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    text.match_indices(name).any(|(start, _)| {
+        let (before, after) = (&text[..start], &text[start + name.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    })
 }
 
 fn ended_otherwise(first: &Ending, second: &Ending) -> Option<String> {

@@ -10,9 +10,10 @@ use anyhow::Result;
 use super::Draft;
 use super::edits::carries_output;
 use super::files::{artifact_paths, is_expected, orphaned_now, remove, remove_unfinished, replace};
-use crate::book::{Book, Page};
+use crate::book::{self, Book, Page};
 use crate::check::Recordings;
 use crate::config::Config;
+use crate::diagnose::Reason;
 use crate::example::{self, Example};
 use crate::recording::{self, Recorded, Recording};
 use crate::rewrite;
@@ -27,8 +28,8 @@ pub struct Written {
     /// Pages that are left alone, and their recordings with them.
     pub passed_over: Vec<(String, PassedOver)>,
     pub removed: Vec<PathBuf>,
-    /// Recordings of pages that are gone, with wildcards that an example may need which is not recorded yet.
-    pub kept: Vec<PathBuf>,
+    /// Recordings of pages that are gone, and why they are not removed.
+    pub kept: Vec<(PathBuf, Kept)>,
     /// Page and line of examples that show no output any more, since they print nothing.
     pub without_output: Vec<(String, usize)>,
 }
@@ -44,7 +45,17 @@ impl Written {
             && self.files == 0
             && self.passed_over.is_empty()
             && self.removed.is_empty()
+            && self.kept.is_empty()
     }
+}
+
+/// Why a recording stays whose page is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It has wildcards that an example may need which is not recorded yet.
+    MayBeNeeded,
+    /// This directory is there and has no page at all, as a submodule's has before it is checked out.
+    Unfilled(PathBuf),
 }
 
 /// Why a page is left alone.
@@ -96,6 +107,7 @@ impl Draft {
         remove_unfinished(book);
         let mut texts: Vec<Option<String>> = Vec::new();
         for (number, page) in book.pages.iter().enumerate() {
+            let unshown = self.refuse_unshowable(number, page, config, &originals[number]);
             if whole[number] {
                 let known: HashSet<&str> = page
                     .examples
@@ -115,7 +127,7 @@ impl Draft {
                 });
                 self.recordings[number].examples = entries;
             }
-            match self.text(number, page, config, &originals[number]) {
+            match self.text(number, page, config, &originals[number], &unshown) {
                 Ok(text) => texts.push(Some(text)),
                 Err(reason) => {
                     texts.push(None);
@@ -175,16 +187,7 @@ impl Draft {
                 originals[number].examples.is_empty() && has_open
             };
             let are_waiting = (0..book.pages.len()).any(is_waiting);
-            for file in orphaned_now(config) {
-                if are_waiting && self.has_wildcards_left(&file) {
-                    written.kept.push(file);
-                    continue;
-                }
-                if let Some(recording) = self.orphaned.get(&file) {
-                    gone.extend(artifact_paths(&file, recording));
-                }
-                written.removed.push(remove(&file, config)?);
-            }
+            gone.extend(self.remove_orphans(written, config, are_waiting)?);
         }
         for file in gone
             .difference(&needed)
@@ -193,6 +196,32 @@ impl Draft {
             written.removed.push(remove(file, config)?);
         }
         Ok(())
+    }
+
+    /// Removes the recordings of pages that are gone, and returns the files that they name. Where examples are waiting for
+    /// wildcards that may be theirs, those with wildcards stay.
+    fn remove_orphans(
+        &self,
+        written: &mut Written,
+        config: &Config,
+        are_waiting: bool,
+    ) -> Result<Vec<PathBuf>> {
+        let mut named = Vec::new();
+        for (file, unfilled) in orphaned_now(config) {
+            if let Some(directory) = unfilled {
+                written.kept.push((file, Kept::Unfilled(directory)));
+                continue;
+            }
+            if are_waiting && self.has_wildcards_left(&file) {
+                written.kept.push((file, Kept::MayBeNeeded));
+                continue;
+            }
+            if let Some(recording) = self.orphaned.get(&file) {
+                named.extend(artifact_paths(&file, recording));
+            }
+            written.removed.push(remove(&file, config)?);
+        }
+        Ok(named)
     }
 
     /// Examples that are as they should be from now on: (key of the page, id).
@@ -215,13 +244,92 @@ impl Draft {
         recording.examples.iter().any(is_left)
     }
 
-    /// What a page is to say.
+    /// Refuses what cannot be shown where it stands, since with it the page would be another, and returns where that is.
+    fn refuse_unshowable(
+        &mut self,
+        number: usize,
+        page: &Page,
+        config: &Config,
+        original: &Recording,
+    ) -> Vec<usize> {
+        let can_show =
+            |is_meant: &dyn Fn(usize) -> bool| self.shown(number, page, config, is_meant).is_some();
+        if can_show(&|_| true) {
+            return Vec::new();
+        }
+        let positions = 0..page.examples.len();
+        let unshown: Vec<usize> = positions
+            .filter(|&position| !can_show(&|other| other == position))
+            .collect();
+        for &position in &unshown {
+            let reason = "the page cannot show its output where it stands: move it out of lists and quotes, or print something else";
+            self.refuse((number, position), Reason::FailedAgain(reason.to_owned()));
+            self.take_back(number, page, position, original);
+        }
+        unshown
+    }
+
+    /// Leaves what is recorded of an example as it was.
+    fn take_back(&mut self, number: usize, page: &Page, position: usize, original: &Recording) {
+        let (at, example) = ((number, position), &page.examples[position]);
+        self.changed.remove(&at);
+        self.heirs.remove(&at);
+        self.edits.remove(&at);
+        let entries = &mut self.recordings[number].examples;
+        if let Some(place) = entries.iter().position(|entry| entry.id == example.id) {
+            match original.entry(&example.id) {
+                Some(entry) => entries[place] = entry.clone(),
+                None => drop(entries.remove(place)),
+            }
+        }
+        if let Some(recording) = &page.recording {
+            for name in &example.attributes.artifacts {
+                let path = book::artifact_path(recording, name);
+                self.artifacts.remove(&(number, path));
+            }
+        }
+    }
+
+    /// A page with what is to be said of those examples that are meant; `None` where it would be another page.
+    fn shown(
+        &self,
+        number: usize,
+        page: &Page,
+        config: &Config,
+        is_meant: &dyn Fn(usize) -> bool,
+    ) -> Option<String> {
+        let edits = self.edits.range((number, 0)..(number + 1, 0));
+        let edits: Vec<_> = edits
+            .filter(|((_, position), _)| is_meant(*position))
+            .flat_map(|(_, edits)| edits.iter().cloned())
+            .collect();
+        let meant = page.examples.iter().enumerate();
+        let meant = meant.filter(|(position, _)| is_meant(*position));
+        let entries = meant.filter_map(|(_, example)| self.recordings[number].entry(&example.id));
+        let recording = &Recording {
+            examples: entries.cloned().collect(),
+        };
+        let is_settled =
+            |position| is_meant(position) && self.ran.get(&(number, position)) == Some(&true);
+        let outputs = |text: &str, examples: &[Example]| {
+            if carries_output(page, config) {
+                return rewrite::outputs(text, examples, recording, &is_settled);
+            }
+            let all = examples.iter().enumerate();
+            let settled = all.filter(|(position, _)| is_settled(*position));
+            rewrite::corrections(text, settled.map(|(_, example)| example), recording)
+        };
+        rewrite::settled(&page.text, &page.examples, &edits, &outputs)
+    }
+
+    /// What a page is to say, but for what it cannot show.
     fn text(
         &self,
         number: usize,
         page: &Page,
         config: &Config,
         original: &Recording,
+        unshown: &[usize],
     ) -> Result<String, PassedOver> {
         let is_as_read = fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
         if !is_as_read {
@@ -232,23 +340,11 @@ impl Draft {
         {
             return Err(PassedOver::RecordedMeanwhile);
         }
-        let edits: Vec<_> = self
-            .edits
-            .range((number, 0)..(number + 1, 0))
-            .flat_map(|(_, edits)| edits.iter().cloned())
-            .collect();
-        let recording = &self.recordings[number];
-        let is_settled = |position| self.ran.get(&(number, position)) == Some(&true);
-        let outputs = |text: &str, examples: &[Example]| {
-            if carries_output(page, config) {
-                return rewrite::outputs(text, examples, recording, &is_settled);
-            }
-            let all = examples.iter().enumerate();
-            let settled = all.filter(|(position, _)| is_settled(*position));
-            rewrite::corrections(text, settled.map(|(_, example)| example), recording)
-        };
-        let text = rewrite::settled(&page.text, &page.examples, &edits, &outputs)
+        let is_meant = |position| !unshown.contains(&position);
+        let text = self
+            .shown(number, page, config, &is_meant)
             .ok_or(PassedOver::CannotShow)?;
+        let recording = &self.recordings[number];
         let is_read_only =
             |file: &Path| fs::metadata(file).is_ok_and(|file| file.permissions().readonly());
         let keeps_page = text != page.text && is_read_only(&page.file);

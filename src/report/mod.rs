@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::book::{At, Page, Problem};
+use crate::digest::Digest;
 use crate::example::Example;
 use crate::interpreter::Interpreter;
 use crate::outcome::Outcome;
@@ -63,6 +64,26 @@ pub struct Shard {
     pub of: usize,
     /// A digest of all sessions and their parts.
     pub plan: String,
+    #[serde(default)]
+    pub pages: Vec<PageText>,
+}
+
+/// A page of a shard, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageText {
+    /// As [`Page::name`].
+    pub page: String,
+    /// A digest of it.
+    pub text: String,
+}
+
+impl PageText {
+    pub fn of(page: &Page) -> PageText {
+        PageText {
+            page: page.name.clone(),
+            text: Digest::of(page.text.as_bytes()).short(),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -289,7 +289,7 @@ pub(super) mod sample {
     use std::time::Duration;
 
     use super::super::{
-        Event, ExampleResult, Finished, PageResult, Reporter, Shard, Started, Summary,
+        Event, ExampleResult, Finished, PageResult, PageText, Reporter, Shard, Started, Summary,
     };
     use crate::book::{Page, Problem};
     use crate::compare::{Aspect, Difference};
@@ -543,6 +543,7 @@ pub(super) mod sample {
             part: 1,
             of: 2,
             plan: "0123abcd".to_owned(),
+            pages: vec![PageText::of(&page)],
         };
         for version in pythons {
             let interpreter = python(version);

@@ -177,6 +177,39 @@ page.md:7  -  not Python: output
 }
 
 #[test]
+fn an_output_that_nothing_is_compared_with_is_a_mistake() {
+    let output = "\n```output\nwrong\n```\n\n";
+    let page = [
+        "```python\n>>> 1 + 1\n2\n```\n",
+        "```console\n$ echo a\na\n```\n",
+        "```python file=app.py\nprint(1)\n```\n",
+        "```pycon skip=slow\n>>> 1 + 1\n2\n```\n",
+    ]
+    .map(|example| format!("{example}{output}"))
+    .concat();
+    let project = Project::book().with("page.md", &page);
+    project.verify("").is(str![[r#"
+exit status 2
+--- stdout
+error: page.md:6: this output is compared with nothing: what a transcript prints stands in it, below its `>>>` lines
+error: page.md:15: this output is compared with nothing: what a console block prints stands in it, below its `$ ` lines
+error: page.md:23: this output is compared with nothing: a file prints nothing before another example runs it: put this below that example
+3 problems; nothing was run
+
+"#]]);
+    // Pages of strangers: no console block runs.
+    let project = Project::new().with("page.md", &page);
+    project.verify("").is(str![[r#"
+exit status 2
+--- stdout
+error: page.md:6: this output is compared with nothing: what a transcript prints stands in it, below its `>>>` lines
+error: page.md:23: this output is compared with nothing: a file prints nothing before another example runs it: put this below that example
+2 problems; nothing was run
+
+"#]]);
+}
+
+#[test]
 fn a_transcript() {
     mended(
         r#"1. In a list:

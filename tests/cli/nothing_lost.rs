@@ -7,7 +7,7 @@ use std::process::Command;
 
 use snapbox::str;
 
-use crate::project::{Project, VERIFY, skipped};
+use crate::project::{Project, Ran, VERIFY, skipped};
 
 /// A project that shows its outputs in its pages.
 fn showing(page: &str) -> Project {
@@ -247,7 +247,7 @@ fn wildcards_that_a_refused_example_may_need_stay() {
     fs::rename(project.path("a.md"), project.path("b.md")).unwrap();
     let ran = project.verify("record");
     assert_eq!(ran.status, 1, "{}", ran.text());
-    let kept = "kept [ROOT]/expected/a.toml, whose wildcards may be those of an example that is not recorded yet\n";
+    let kept = "kept expected/a.toml, whose wildcards may be those of an example that is not recorded yet\n";
     assert!(ran.stdout.contains(kept), "{}", ran.text());
     project.file_is("expected/a.toml", &recording);
 }
@@ -435,6 +435,50 @@ fn a_link_to_a_directory_that_is_not_there_is_reported() {
             "docs/more: cannot be read, the system says `No such file or directory (os error 2)`";
         assert!(ran.text().contains(why), "{}", ran.text());
         assert!(project.path("expected/more/b.toml").exists());
+    }
+}
+
+#[test]
+fn recordings_of_a_directory_without_any_page_stay() {
+    for pages in [".", "docs"] {
+        let project = Project::new()
+            .with("verify.toml", format!("pages = [\"{pages}\"]\n"))
+            .with("docs/a.md", "```python\nprint('a')\n```\n")
+            .with("docs/sub/b.md", "```python\nprint('b')\n```\n")
+            .with("docs/sub/deep/c.md", "```python\nprint('c')\n```\n");
+        project.record_and_settle();
+        let below = if pages == "." { "docs/" } else { "" };
+        let recording = |page: &str| format!("expected/{below}{page}.toml");
+        let kept = |ran: &Ran| {
+            let lines = ran.stdout.lines();
+            let kept = lines.filter_map(|line| line.strip_prefix("kept "));
+            kept.map(str::to_owned).collect::<Vec<_>>()
+        };
+        // As git leaves a submodule that is not checked out.
+        fs::remove_dir_all(project.path("docs/sub")).unwrap();
+        fs::create_dir(project.path("docs/sub")).unwrap();
+        let ran = project.verify("record");
+        assert_eq!(ran.status, 0, "{}", ran.text());
+        let why = "since no page at all is in `docs/sub`, which may still have to be checked out or generated; remove it by hand if its page is gone for good";
+        let [b, c] = ["sub/b", "sub/deep/c"].map(&recording);
+        assert_eq!(kept(&ran), [format!("{b}, {why}"), format!("{c}, {why}")]);
+        assert!(!ran.stdout.contains("removed"), "{}", ran.text());
+
+        fs::remove_file(project.path("docs/a.md")).unwrap();
+        let ran = project.verify("record");
+        assert_eq!(kept(&ran).len(), 3, "{}", ran.text());
+        let why = "since no page at all is in `docs`,";
+        assert!(ran.stdout.contains(why), "{}", ran.text());
+
+        // A directory that is gone is no more missing than a page that is.
+        fs::remove_dir(project.path("docs/sub")).unwrap();
+        project.write("docs/new.md", "No example.\n");
+        let ran = project.verify("record");
+        assert_eq!(ran.status, 0, "{}", ran.text());
+        assert_eq!(kept(&ran), [""; 0]);
+        for page in ["a", "sub/b", "sub/deep/c"] {
+            assert!(!project.path(&recording(page)).exists(), "{page}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What `record` believes and what it refuses: outputs that vary, and pages that cannot hold them.
 
+use std::fs;
+
 use snapbox::str;
 use verify::conditions::Conditions;
 
@@ -520,28 +522,30 @@ stdout = '''
 }
 
 #[test]
-fn a_page_that_cannot_show_its_output_is_left_alone() {
+fn what_a_page_cannot_show_is_refused_and_the_rest_of_it_recorded() {
     let project = Project::new()
         .with("verify.toml", "output = \"page\"\n")
-        .with("page.md", "---\n~~~ python\nprint('---')\n~~~\n")
-        .with("other.md", page("", "print('shown')"));
-    let before = project.read("page.md");
+        .with(
+            "page.md",
+            "---\n~~~ python\nprint('---')\n~~~\n\n```python\nprint('shown')\n```\n",
+        );
     project.verify("record").is(str![[r#"
 exit status 1
 --- stdout
-Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 2 pages
-page.md cannot show its outputs where its examples stand and is left alone; move them out of lists and quotes, or print something else
-recorded 1 example: 1 recording and 1 page written, 0 refused, 0 failed
+Python [VERSION] ([PYTHON], by `PATH`): 2 examples on 1 page
+refused: page.md:2 (page/1)
+  the page cannot show its output where it stands: move it out of lists and quotes, or print something else
+
+recorded 1 example: 1 recording and 1 page written, 1 refused, 0 failed
 
 "#]]);
-    assert_eq!(project.read("page.md"), before);
-    assert!(!project.path("expected/page.toml").exists());
-    project.file_is(
-        "other.md",
-        str![[r#"
-# One
+    let page = str![[r#"
+---
+~~~ python
+print('---')
+~~~
 
-```python 
+```python
 print('shown')
 ```
 
@@ -549,8 +553,72 @@ print('shown')
 shown
 ```
 
-"#]],
+"#]];
+    project.file_is("page.md", page.clone());
+    project.file_is(
+        "expected/page.toml",
+        str![[r##"
+# verify recording, format 1
+format = 1
+
+[[example]]
+id = "page/2"
+stdout = '''
+shown
+'''
+
+"##]],
     );
+    // What is recorded of it is no reason to show it.
+    project.write("verify.toml", "");
+    assert_eq!(project.verify("record").status, 0);
+    let both = project.read("expected/page.toml");
+    project.write("verify.toml", "output = \"page\"\n");
+    assert_eq!(project.verify("record").status, 1);
+    project.file_is("page.md", page);
+    project.file_is("expected/page.toml", both);
+}
+
+#[test]
+fn the_name_of_the_machine_is_refused() {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = name.trim();
+    if ["", "localhost"].contains(&name) {
+        return skipped("the machine goes by the name that all have");
+    }
+    let printing = |code: &str| format!("import platform, socket\nprint({code})");
+    let recorded = |text: &str| {
+        let project = Project::book().with("page.md", text);
+        (project.verify("record"), project)
+    };
+    for text in [
+        page("", &printing("socket.gethostname()")),
+        page("", &printing("f'on {platform.node()}, by name'")),
+        "# One\n\n```python\n>>> import os\n>>> os.uname().nodename\n```\n".to_owned(),
+    ] {
+        let (ran, project) = recorded(&text);
+        assert_eq!(ran.status, 1, "{}", ran.text());
+        let why = format!("  it prints `{name}`, which is this machine's name and no other's: ");
+        assert!(ran.stdout.contains(&why), "{}", ran.text());
+        assert!(!project.path("expected/page.toml").exists());
+        project.file_is("page.md", text);
+    }
+    for code in [
+        "len(socket.gethostname()) > 0".to_owned(),
+        format!("'{name}s', socket.gethostname() is None"),
+    ] {
+        let (ran, _) = recorded(&page("", &printing(&code)));
+        assert_eq!(ran.status, 0, "{}", ran.text());
+    }
+    // Nobody has asked for it.
+    let (ran, project) = recorded(&page("", &format!("print('{name}')")));
+    assert_eq!(ran.status, 0, "{}", ran.text());
+    // Somebody has left it open.
+    project.write("page.md", page("", &printing("socket.gethostname()")));
+    let open = project.read("expected/page.toml").replace(name, "[..]");
+    project.write("expected/page.toml", &open);
+    project.record_and_settle();
+    project.file_is("expected/page.toml", open);
 }
 
 /// What one run in twenty prints otherwise: twice as rare as what recording's own runs would find.

@@ -120,6 +120,45 @@ error: two.md:1: this is no line of a report of this version: write it by `verif
 }
 
 #[test]
+fn a_page_that_has_changed_since_its_shard_ran_is_named() {
+    let project = book();
+    for part in 1..=3 {
+        assert_eq!(shard(&project, part, 3, ""), 0);
+    }
+    let merge = "merge 1.json 2.json 3.json";
+    assert_eq!(project.verify(merge).status, 0);
+    let page = project.read("two.md");
+    for changed in [
+        page.replace("# Two\n", "# Two\n\nMore words.\n"),
+        page.replace("# Two\n", "# Second\n"),
+        page.replace("print(2)", "print(20)"),
+    ] {
+        project.write("two.md", changed);
+        let ran = project.verify(merge);
+        assert_eq!(ran.status, 2, "{}", ran.text());
+        let why = "error: `two.md` has changed since shard ";
+        assert!(ran.stderr.starts_with(why), "{}", ran.text());
+    }
+    // One shard ran on another revision, the examples of which are the same.
+    project.write("two.md", page.replace("# Two\n", "# Two\n\nMore words.\n"));
+    for part in 1..=2 {
+        assert_eq!(shard(&project, part, 3, ""), 0);
+    }
+    project.write("two.md", &page);
+    assert_eq!(project.verify(merge).status, 2);
+    // An older report does not say what the pages were.
+    let pages = regex::Regex::new(r#","pages":\[[^]]*\]"#).unwrap();
+    for part in 1..=3 {
+        let name = format!("{part}.json");
+        let report = project.read(&name);
+        let older = pages.replace_all(&report, "");
+        assert!(older.len() < report.len());
+        project.write(&name, older.as_ref());
+    }
+    assert_eq!(project.verify(merge).status, 0);
+}
+
+#[test]
 fn durations_make_parts_that_end_together() {
     let project = book();
     for part in 1..=2 {
