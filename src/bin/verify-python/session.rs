@@ -88,7 +88,7 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm, others: impl Sized
         Program::Python => {
             match interpreter.begin_session(py, &forked.setup, forked.compiled) {
                 Ok(()) => {
-                    let result = go_on(py, channels, forked.setup, interpreter);
+                    let result = go_on(py, channels, &forked.setup, interpreter);
                     // What is wrong here is wrong with an `atexit` that the example has taken apart.
                     let _ = heap.before_shutdown(py);
                     result
@@ -106,7 +106,7 @@ pub(crate) fn run(py: Python<'_>, forked: Forked, warm: Warm, others: impl Sized
 fn go_on(
     py: Python<'_>,
     mut channels: Channels,
-    setup: SessionSetup,
+    setup: &SessionSetup,
     mut interpreter: Interpreter,
 ) -> c_int {
     loop {
