@@ -190,9 +190,8 @@ impl Finder<'_> {
         let block: &Block = &without_first_lines(block, options);
         let is_file = attributes.file.is_some();
         let is_python = PYTHON_LANGUAGES.contains(&info.language.as_str());
-        let is_transcript = first_code_line(&block.code).starts_with(">>>")
-            && (is_python || info.language.is_empty() || info.language == "doctest");
-        let commands = if CONSOLE_LANGUAGES.contains(&info.language.as_str()) {
+        let is_transcript = begins_with_prompt(&block.code);
+        let commands = if !is_transcript && CONSOLE_LANGUAGES.contains(&info.language.as_str()) {
             console::parse(&block.code)
         } else {
             Vec::new()
@@ -489,11 +488,13 @@ fn without_first_lines(block: &Block, count: usize) -> Cow<'_, Block> {
     Cow::Owned(block)
 }
 
-fn first_code_line(code: &str) -> &str {
-    code.lines()
-        .map(str::trim_start)
-        .find(|line| !line.is_empty())
-        .unwrap_or_default()
+/// Whether the first line of code is typed at Python's prompt. More of the same sign is none: it marks conflicts.
+fn begins_with_prompt(code: &str) -> bool {
+    let mut lines = code.lines().map(str::trim_start);
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    first
+        .strip_prefix(">>>")
+        .is_some_and(|typed| !typed.starts_with('>'))
 }
 
 /// The number that a heading starts with: `7.3` of "7.3 Context Managers".
@@ -708,7 +709,12 @@ mod tests {
     fn a_prompt_makes_a_transcript() {
         check("```\n>>> 1\n1\n```\n", &["page/1|transcript 1|1|-"]);
         check("text\n\n    >>> 1\n    1\n", &["page/1|transcript 1|3|-"]);
-        check("```toml\n>>> 1\n1\n```\n", &[]);
+        for tag in ["text", "console", "ipython", "pycon3"] {
+            let page = format!("```{tag}\n>>> 1\n1\n```\n");
+            check(&page, &["page/1|transcript 1|1|-"]);
+        }
+        check("```diff\n>>>>>>> theirs\n```\n", &[]);
+        check("```toml\na = 1 # >>> 1\n```\n", &[]);
         check(
             "```pycon\nTraceback\n```\n",
             &["page/1|module|1|-|skip a transcript without a prompt"],
