@@ -198,9 +198,9 @@ fn what_ends_the_session_is_said_of_the_one_that_did() {
 
 #[test]
 fn each_has_the_whole_time() {
-    let sleep = "import time\ntime.sleep(0.8)\nprint('up')";
+    let sleep = "import time\ntime.sleep(2)\nprint('up')";
     let project = Project::new()
-        .with("verify.toml", "timeout = \"2s\"\n")
+        .with("verify.toml", "timeout = \"5s\"\n")
         .with(
             "page.md",
             page(&[
@@ -217,6 +217,6 @@ fn each_has_the_whole_time() {
         ran.contains("4 verified, 0 ran, 1 failed, 0 unrecorded, 1 blocked"),
         "{ran}"
     );
-    assert!(ran.contains("still running after 2s"), "{ran}");
+    assert!(ran.contains("still running after 5s"), "{ran}");
     assert!(ran.contains("    five\n"), "{ran}");
 }
