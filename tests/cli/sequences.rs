@@ -1,6 +1,8 @@
 //! Examples that follow one another in a session, which goes from one to the next by itself: what each printed is its
 //! own, and what one of them does to the session ends there.
 
+use std::process::Command;
+
 use snapbox::str;
 
 use crate::project::Project;
@@ -140,6 +142,19 @@ fn the_session_may_be_in_any_state_when_the_next_one_begins() {
         ("sys.stdout.flush()\nos.dup2(2, 1)\nprint('elsewhere')", ""),
         ("print('elsewhere, too')", ""),
     ]);
+}
+
+#[test]
+fn all_are_saved_with_the_modes_that_their_users_files_have() {
+    let mode = "import os\nprint(oct(os.stat(__file__).st_mode & 0o777))";
+    let examples = [(mode, "0o640"), (mode, "0o640"), (mode, "0o640")];
+    let project = Project::new().with("page.md", page(&examples));
+    let mut verify = Command::new("sh");
+    let typed = "umask 027 && exec \"$0\" page.md";
+    verify.args(["-c", typed, env!("CARGO_BIN_EXE_verify")]);
+    project.surround(&mut verify);
+    let ran = project.ran(verify.output().unwrap()).text();
+    assert!(ran.contains("3 verified, 0 ran, 0 failed"), "{ran}");
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::fs::Mode;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use verify::protocol::ProcessLimits;
 
@@ -19,8 +21,8 @@ pub(crate) fn become_host() {
     }
 }
 
-/// What the modes of new files lack, as for most users.
-pub(crate) const MASK: rustix::fs::Mode = rustix::fs::Mode::from_raw_mode(0o022);
+/// What the modes of new files lack where `verify` makes them.
+static USERS_MASK: OnceLock<Mode> = OnceLock::new();
 
 /// Makes a fresh child the head of its session: a process group of its own, and parent to its orphans,
 /// so that the host can tell whose they are (see [`crate::serve`]).
@@ -30,7 +32,20 @@ pub(crate) fn become_session_head() {
     become_subreaper();
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    rustix::process::umask(MASK);
+    // As for most users. The first process to come here has it from `verify`, and hands that on to its copies.
+    let before = rustix::process::umask(Mode::from_raw_mode(0o022));
+    USERS_MASK.get_or_init(|| before);
+}
+
+/// Makes a file as `verify` makes it.
+pub(crate) fn as_the_user<T>(make: impl FnOnce() -> T) -> T {
+    let Some(mask) = USERS_MASK.get() else {
+        return make();
+    };
+    let own = rustix::process::umask(*mask);
+    let done = make();
+    rustix::process::umask(own);
+    done
 }
 
 /// The process in which this session's examples run.

@@ -251,10 +251,8 @@ fn pass(channels: &Channels, streams: &Streams, reads_from: u64, next: &Unit) ->
 fn save(unit: &Unit) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o666);
-    let mask = rustix::process::umask(isolation::MASK);
-    let opened = rustix::fs::openat2(CWD, &unit.path, flags, mode, ResolveFlags::NO_SYMLINKS);
-    rustix::process::umask(mask);
-    let mut file = File::from(opened?);
+    let open = || rustix::fs::openat2(CWD, &unit.path, flags, mode, ResolveFlags::NO_SYMLINKS);
+    let mut file = File::from(isolation::as_the_user(open)?);
     let saved = file.write_all(unit.source.as_bytes());
     if saved.is_err() {
         let _ = std::fs::remove_file(&unit.path);
