@@ -69,6 +69,13 @@ pub struct Comments {
     pub values: Vec<(usize, String)>,
 }
 
+impl Comments {
+    /// Whether nothing is asked before the example has come to its end.
+    pub fn are_none(&self) -> bool {
+        self.printed.is_empty() && self.values.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Printed {
     /// Lines of the example that hold the run, from 1.

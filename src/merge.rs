@@ -158,7 +158,8 @@ pub fn read(reports: &[(String, String)]) -> Result<Merged> {
     if !pages.is_empty() {
         book = Book::read(&config, &pages)?;
     }
-    let now: Vec<PageText> = book.pages.iter().map(PageText::of).collect();
+    let now = book.pages.iter().map(PageText::of);
+    let now: HashMap<String, String> = now.map(|now| (now.page, now.text)).collect();
     for part in runs.iter().flatten() {
         part.check_pages(&now)?;
     }
@@ -373,14 +374,11 @@ impl Part {
     }
 
     /// What it tells of has to stand on the pages still.
-    fn check_pages(&self, now: &[PageText]) -> Result<()> {
+    fn check_pages(&self, now: &HashMap<String, String>) -> Result<()> {
         let Shard {
             part, of, pages, ..
         } = &self.shard;
-        let is_changed = |was: &&PageText| {
-            let mut now = now.iter();
-            now.any(|now| now.page == was.page && now.text != was.text)
-        };
+        let is_changed = |was: &&PageText| now.get(&was.page).is_some_and(|text| *text != was.text);
         if let Some(changed) = pages.iter().find(is_changed) {
             bail!(
                 "`{}` has changed since shard {part}/{of} ran, of which `{}` tells: merge on the revision that the shards ran on, or run them again",

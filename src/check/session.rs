@@ -68,7 +68,7 @@ pub(super) struct Session<'r, 'a> {
     /// Why the next example cannot be run.
     fault: Option<String>,
     /// What examples behind the last one that was asked for have done already.
-    ahead: VecDeque<Outcome>,
+    ahead: VecDeque<UnitOutcome>,
     saved: Saved<'a>,
     /// Nothing is written: it is only asked what would be run.
     rehearses: bool,
@@ -131,7 +131,7 @@ fn spawns_processes(example: &Example) -> bool {
 fn is_plain(example: &Example) -> bool {
     let attributes = &example.attributes;
     let runs_whole = match &example.kind {
-        Kind::Module(comments) => comments.printed.is_empty() && comments.values.is_empty(),
+        Kind::Module(comments) => comments.are_none(),
         Kind::Transcript(_) | Kind::Console(_) | Kind::File(_) => false,
     };
     runs_whole
@@ -459,10 +459,10 @@ impl<'r, 'a> Session<'r, 'a> {
 
     fn run_python(&mut self, step: usize) -> Result<Outcome> {
         let example = self.examples[step];
-        if let Some(outcome) = self.ahead.pop_front() {
-            let path = self.scratch.join(self.file_name(self.saved.modules));
+        if let Some(done) = self.ahead.pop_front() {
+            let path = self.file(self.saved.modules);
             self.saved.add(path, example);
-            return Ok(outcome);
+            return Ok(outcome(done, Vec::new()));
         }
         if self.running.is_none() {
             self.running = Some(self.begin(step)?);
@@ -480,18 +480,9 @@ impl<'r, 'a> Session<'r, 'a> {
         if ends && done.len() == all {
             self.stage = Stage::Finished;
         }
-        let outcome = |done: UnitOutcome| Outcome {
-            stdout: done.stdout,
-            stderr: done.stderr,
-            ending: done.ending,
-            steps: done.steps,
-            artifacts: Vec::new(),
-            duration: done.duration,
-        };
-        self.ahead = done.into_iter().map(outcome).collect();
-        let mut first = self.ahead.pop_front().expect("it has begun");
-        first.artifacts = self.artifacts(example);
-        Ok(first)
+        self.ahead = done.into();
+        let first = self.ahead.pop_front().expect("it has begun");
+        Ok(outcome(first, self.artifacts(example)))
     }
 
     /// What the session can go on with by itself behind this step: examples that nothing is to be done for, or looked
@@ -518,9 +509,7 @@ impl<'r, 'a> Session<'r, 'a> {
         let behind = self.examples[step + 1..].iter().take(MOST_AT_ONCE - 1);
         let behind = behind.take_while(goes_on).take_while(fits);
         let unit = |(offset, example): (usize, &&Example)| {
-            let path = self
-                .scratch
-                .join(self.file_name(self.saved.modules + offset));
+            let path = self.file(self.saved.modules + offset);
             let mode = Mode::Module {
                 boundaries: Vec::new(),
                 values: Vec::new(),
@@ -564,8 +553,8 @@ impl<'r, 'a> Session<'r, 'a> {
             match &example.kind {
                 Kind::Module(comments) => {
                     // Others are taken to pieces, which starts from the text.
-                    if comments.printed.is_empty() && comments.values.is_empty() {
-                        let path = self.scratch.join(self.file_name(modules));
+                    if comments.are_none() {
+                        let path = self.file(modules);
                         add(path, example.source(), Form::Module);
                     }
                     modules += 1;
@@ -604,7 +593,7 @@ impl<'r, 'a> Session<'r, 'a> {
             },
             Kind::Console(_) | Kind::File(_) => unreachable!("these do not run in the interpreter"),
         };
-        let mut path = self.scratch.join(self.file_name(self.saved.modules));
+        let mut path = self.file(self.saved.modules);
         let mut session_file = None;
         match mode {
             Mode::Module { .. } => {
@@ -638,7 +627,7 @@ impl<'r, 'a> Session<'r, 'a> {
 
     /// The file of an example that so many others run before: `example.py` for the first of a session, then
     /// `example_2.py` and so on; never a name that a `file=` block has.
-    fn file_name(&self, modules: usize) -> String {
+    fn file(&self, modules: usize) -> PathBuf {
         let mut name = if modules == 0 {
             "example.py".to_owned()
         } else {
@@ -647,7 +636,7 @@ impl<'r, 'a> Session<'r, 'a> {
         while self.taken.contains(name.as_str()) {
             name.insert(0, '_');
         }
-        name
+        self.scratch.join(name)
     }
 
     /// Children that `multiprocessing` spawns run the main file again. From the second example on that
@@ -704,14 +693,7 @@ impl<'r, 'a> Session<'r, 'a> {
         })?;
         self.stage = self.stage.max(Stage::Begun);
         let done = shell.run_shell(commands.len(), self.limits(example), self.runner.run.stop);
-        Ok(Outcome {
-            stdout: done.stdout,
-            stderr: done.stderr,
-            ending: done.ending,
-            steps: done.steps,
-            artifacts: self.artifacts(example),
-            duration: done.duration,
-        })
+        Ok(outcome(done, self.artifacts(example)))
     }
 
     fn limits(&self, example: &Example) -> Limits {
@@ -821,6 +803,18 @@ impl<'r, 'a> Session<'r, 'a> {
             text = out;
         }
         text
+    }
+}
+
+/// What an example did: what its unit did, and the files that it made.
+fn outcome(done: UnitOutcome, artifacts: Vec<(String, Option<Vec<u8>>)>) -> Outcome {
+    Outcome {
+        stdout: done.stdout,
+        stderr: done.stderr,
+        ending: done.ending,
+        steps: done.steps,
+        artifacts,
+        duration: done.duration,
     }
 }
 

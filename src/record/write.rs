@@ -107,7 +107,7 @@ impl Draft {
         remove_unfinished(book);
         let mut texts: Vec<Option<String>> = Vec::new();
         for (number, page) in book.pages.iter().enumerate() {
-            let unshown = self.refuse_unshowable(number, page, config, &originals[number]);
+            let shown = self.show(number, page, config, &originals[number]);
             if whole[number] {
                 let known: HashSet<&str> = page
                     .examples
@@ -127,7 +127,7 @@ impl Draft {
                 });
                 self.recordings[number].examples = entries;
             }
-            match self.text(number, page, config, &originals[number], &unshown) {
+            match self.text(number, page, &originals[number], shown) {
                 Ok(text) => texts.push(Some(text)),
                 Err(reason) => {
                     texts.push(None);
@@ -244,29 +244,32 @@ impl Draft {
         recording.examples.iter().any(is_left)
     }
 
-    /// Refuses what cannot be shown where it stands, since with it the page would be another, and returns where that is.
-    fn refuse_unshowable(
+    /// What a page is to say, if it can. What cannot be shown where it stands is refused, since with it the page would be
+    /// another.
+    fn show(
         &mut self,
         number: usize,
         page: &Page,
         config: &Config,
         original: &Recording,
-    ) -> Vec<usize> {
-        let can_show =
-            |is_meant: &dyn Fn(usize) -> bool| self.shown(number, page, config, is_meant).is_some();
-        if can_show(&|_| true) {
-            return Vec::new();
+    ) -> Option<String> {
+        let all = self.shown(number, page, config, &|_| true);
+        if all.is_some() {
+            return all;
         }
-        let positions = 0..page.examples.len();
-        let unshown: Vec<usize> = positions
-            .filter(|&position| !can_show(&|other| other == position))
-            .collect();
+        let is_unshown = |position: &usize| {
+            let alone = self.shown(number, page, config, &|other| other == *position);
+            alone.is_none()
+        };
+        let unshown: Vec<usize> = (0..page.examples.len()).filter(is_unshown).collect();
         for &position in &unshown {
             let reason = "the page cannot show its output where it stands: move it out of lists and quotes, or print something else";
             self.refuse((number, position), Reason::FailedAgain(reason.to_owned()));
             self.take_back(number, page, position, original);
         }
-        unshown
+        self.shown(number, page, config, &|position| {
+            !unshown.contains(&position)
+        })
     }
 
     /// Leaves what is recorded of an example as it was.
@@ -322,14 +325,13 @@ impl Draft {
         rewrite::settled(&page.text, &page.examples, &edits, &outputs)
     }
 
-    /// What a page is to say, but for what it cannot show.
+    /// What is to be written of what a page is to say, unless it is left alone.
     fn text(
         &self,
         number: usize,
         page: &Page,
-        config: &Config,
         original: &Recording,
-        unshown: &[usize],
+        shown: Option<String>,
     ) -> Result<String, PassedOver> {
         let is_as_read = fs::read(&page.file).is_ok_and(|bytes| bytes == page.text.as_bytes());
         if !is_as_read {
@@ -340,10 +342,7 @@ impl Draft {
         {
             return Err(PassedOver::RecordedMeanwhile);
         }
-        let is_meant = |position| !unshown.contains(&position);
-        let text = self
-            .shown(number, page, config, &is_meant)
-            .ok_or(PassedOver::CannotShow)?;
+        let text = shown.ok_or(PassedOver::CannotShow)?;
         let recording = &self.recordings[number];
         let is_read_only =
             |file: &Path| fs::metadata(file).is_ok_and(|file| file.permissions().readonly());
